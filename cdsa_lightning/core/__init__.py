@@ -1,0 +1,1 @@
+"""The method itself, in PyTorch alone: networks, losses, policies and the correction."""
