@@ -47,9 +47,13 @@ class Policy(nn.Module):
         low = torch.as_tensor(low, dtype=torch.float32).clone()
         high = torch.as_tensor(high, dtype=torch.float32).clone()
         if low.shape != high.shape or low.ndim != 1:
-            raise InputError(f"Action bounds must be two vectors of one length, got {tuple(low.shape)}, {tuple(high.shape)}.")
+            raise InputError(
+                f"Action bounds must be two vectors of one length, got {tuple(low.shape)}, {tuple(high.shape)}."
+            )
         if not bool((low < high).all()):
-            raise InputError(f"Each lower action bound must be below its upper bound, got {low.tolist()}, {high.tolist()}.")
+            raise InputError(
+                f"Each lower action bound must be below its upper bound, got {low.tolist()}, {high.tolist()}."
+            )
         self.register_buffer("low", low)
         self.register_buffer("high", high)
 

@@ -1,0 +1,203 @@
+r"""The correction of an action towards the data: Eq. 10 and Algorithm 2 of the CDSA paper (arXiv 2406.07541).
+
+    for sigma in schedule:
+        a2 = I(s, s + state_step * h(s, a))  [ - I(s, s) where residual ]
+        a  = clip(a + k1 * g_sigma(s, a) + k2 * a2)
+    return a, kept within max_shift of the baseline's action
+
+Networks see standardised values (the paper's preset standardises with mean 0 and deviation 1). Their scores are turned
+into the data's units here: d log p / da = score / std, and one denoising step is sigma^2 * std * score.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.core.networks import Networks
+from cdsa_lightning.core.policy import Policy, act
+from cdsa_lightning.errors import InputError
+
+__all__ = ["CorrectedPolicy", "Correction", "Corrector"]
+
+QUANTILES = 101
+"""Quantiles 0, .01, ..., 1 of the data's predicted noise are kept with the weights."""
+
+
+class Correction(NamedTuple):
+    """One corrected batch and its parts, all in the environment's action units.
+
+    `a1` and `a2` are the summed contributions k1 * g and k2 * I of all steps: base_action + a1 + a2 is the action before
+    clipping, gate and trust region. `clipped` says in which rows the action bounds changed an entry.
+    """
+
+    base_action: Float[Tensor, "*seeds B A"]
+    a1: Float[Tensor, "*seeds B A"]
+    a2: Float[Tensor, "*seeds B A"]
+    action: Float[Tensor, "*seeds B A"]
+    clipped: Tensor
+
+
+class Corrector(nn.Module):
+    """The networks of E training seeds with action bounds and the coefficients of Eq. 10.
+
+    Args:
+        networks: g, h and I with their statistics.
+        low, high: Action bounds, [A].
+        obs_dim: S, entries of a policy's observation.
+        coefficients: Used where a caller names none.
+        info: Plain values that say where the corrector comes from (task, env_id, preset, fingerprint, ...).
+    """
+
+    low: Tensor
+    high: Tensor
+    noise_quantiles: Tensor
+
+    def __init__(
+        self,
+        networks: Networks,
+        low: Any,
+        high: Any,
+        obs_dim: int,
+        coefficients: Coefficients | None = None,
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.networks, self.obs_dim, self.info = networks, obs_dim, dict(info or {})
+        self.coefficients = coefficients or Coefficients.none()
+        self.num_seeds, self.action_dim = networks.num_seeds, networks.action_dim
+        levels = len(networks.settings.action_sigmas)
+        self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32).clone())
+        self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32).clone())
+        self.register_buffer("noise_quantiles", torch.zeros(levels, self.num_seeds, QUANTILES))
+
+    def schedule(self, coefficients: Coefficients) -> list[int]:
+        """Levels visited, in order.
+
+        Raises:
+            InputError: a sigma that no network was trained for.
+        """
+        trained = self.networks.settings.action_sigmas
+        wanted = coefficients.schedule or tuple(sorted(trained, reverse=True))
+        for sigma in wanted:
+            if sigma not in trained:
+                raise InputError(f"No action score was trained at sigma {sigma}; trained: {list(trained)}.")
+        return [trained.index(sigma) for sigma in wanted] * coefficients.num_steps
+
+    def _a2(self, s: Tensor, u: Tensor, c: Coefficients) -> Tensor:
+        nets, sigma = self.networks, self.networks.settings.state_sigma
+        step = -sigma * nets.state_noise(s, u)  # sigma^2 * score, standardised
+        if c.units == "raw":  # the data's score is score / std; in standardised units that is one more / std
+            step = step / (sigma * nets.obs_std) ** 2
+        a2 = nets.predict_action(s, s + c.state_step * step)
+        return a2 - nets.predict_action(s, s) if c.a2 == "residual" else a2
+
+    def _a1(self, eps: Tensor, level: int, c: Coefficients) -> Tensor:
+        sigma, std = self.networks.settings.action_sigmas[level], self.networks.action_std
+        return -eps / (sigma * std) if c.units == "raw" else -sigma * std * eps
+
+    def explain(
+        self, obs: Float[Tensor, "E B S"], action: Float[Tensor, "E B A"], coefficients: Coefficients | None = None
+    ) -> Correction:
+        """The corrected action and its parts; `action` is the baseline's."""
+        c = coefficients or self.coefficients
+        a, total1, total2 = action, torch.zeros_like(action), torch.zeros_like(action)
+        clipped = torch.zeros(action.shape[:-1], dtype=torch.bool, device=action.device)
+        if c.changes_nothing:
+            return Correction(action, total1, total2, action, clipped)
+        nets, levels = self.networks, self.schedule(c)
+        s, u = nets.standardize(obs, action)
+        allowed = self._gate(nets.action_noise(s, u, levels[0]), levels[0], c.gate) if c.gate is not None else 1.0
+        for i, level in enumerate(levels):
+            if i:
+                u = nets.standardize_action(a)
+            a1 = c.k1 * allowed * self._a1(nets.action_noise(s, u, level), level, c) if c.k1 else torch.zeros_like(a)
+            a2 = c.k2 * allowed * self._a2(s, u, c) if c.k2 and c.a2 != "off" else torch.zeros_like(a)
+            free = a + a1 + a2
+            total1, total2 = total1 + a1, total2 + a2
+            bounded = torch.minimum(torch.maximum(free, self.low), self.high)
+            last = i == len(levels) - 1
+            if last or c.clip == "every_step":
+                clipped = clipped | (free != bounded).any(-1)
+            a = bounded if last or c.clip == "every_step" else free
+        if c.max_shift is not None:
+            shift = a - action
+            length = shift.norm(dim=-1, keepdim=True)
+            a = torch.where(length > c.max_shift, action + shift * (c.max_shift / length.clamp_min(1e-12)), a)
+        return Correction(action, total1, total2, a, clipped)
+
+    def _gate(self, eps: Float[Tensor, "E B A"], level: int, gate: float) -> Float[Tensor, "E B 1"]:
+        quantile = gate * (QUANTILES - 1)
+        below, above = int(quantile), min(int(quantile) + 1, QUANTILES - 1)
+        table = self.noise_quantiles[level]
+        threshold = torch.lerp(table[:, below], table[:, above], quantile - below)
+        return (eps.norm(dim=-1, keepdim=True) > threshold.view(-1, 1, 1)).to(eps.dtype)
+
+    def measure_noise(self, obs: Float[Tensor, "N S"], action: Float[Tensor, "N A"]) -> None:
+        """Keep the quantiles of the predicted noise's length on data, which `gate` is measured against.
+
+        Args:
+            obs, action: Rows of the dataset; ten thousand are plenty.
+        """
+        seeds = (self.num_seeds, -1, -1)
+        s, u = self.networks.standardize(obs.expand(*seeds), action.expand(*seeds))
+        grid = torch.linspace(0, 1, QUANTILES, device=s.device)
+        for level in range(len(self.networks.settings.action_sigmas)):
+            length = self.networks.action_noise(s, u, level).norm(dim=-1)
+            self.noise_quantiles[level] = torch.quantile(length, grid, dim=-1).T
+
+    def forward(
+        self, obs: Float[Tensor, "E B S"], action: Float[Tensor, "E B A"], coefficients: Coefficients | None = None
+    ) -> Float[Tensor, "E B A"]:
+        return self.explain(obs, action, coefficients).action
+
+
+class CorrectedPolicy(Policy):
+    """A policy whose actions are corrected: itself a `Policy` (Algorithm 2).
+
+    Args:
+        policy: The baseline, one seed or E seeds.
+        corrector: One seed or E seeds; two different numbers above 1 do not fit together.
+        coefficients: None for the corrector's own.
+
+    Raises:
+        InputError: numbers of seeds or of action entries that do not fit, or a schedule that was not trained.
+    """
+
+    def __init__(self, policy: Policy, corrector: Corrector, coefficients: Coefficients | None = None) -> None:
+        super().__init__(policy.low, policy.high)
+        if policy.action_dim != corrector.action_dim:
+            raise InputError(
+                f"The policy has {policy.action_dim} action entries, the corrector {corrector.action_dim}."
+            )
+        if policy.num_seeds != corrector.num_seeds and min(policy.num_seeds, corrector.num_seeds) != 1:
+            raise InputError(
+                f"The policy holds {policy.num_seeds} seeds and the corrector {corrector.num_seeds}; fit both with as many."
+            )
+        self.policy, self.corrector = policy, corrector
+        self.coefficients = coefficients or corrector.coefficients
+        corrector.schedule(self.coefficients)
+        self.num_seeds = max(policy.num_seeds, corrector.num_seeds)
+        self.stochastic = policy.stochastic
+
+    def reseed(self, seed: int) -> None:
+        self.policy.reseed(seed)
+
+    def explain(self, obs: Float[Tensor, "*seeds B S"]) -> Correction:
+        """The corrected action of each row with its parts."""
+        stacked = obs if obs.ndim == 3 else obs.unsqueeze(0)
+        seeds, rows = stacked.shape[0], self.corrector.num_seeds
+        base = act(self.policy, stacked)
+        if rows == 1 and seeds > 1:  # one corrector serves all seeds of the policy
+            flat = self.corrector.explain(stacked.flatten(0, 1)[None], base.flatten(0, 1)[None], self.coefficients)
+            parts = Correction(*(part[0].unflatten(0, (seeds, -1)) for part in flat))
+        else:
+            parts = self.corrector.explain(stacked, base, self.coefficients)
+        return parts if obs.ndim == 3 else Correction(*(part[0] for part in parts))
+
+    def forward(self, obs: Float[Tensor, "*seeds B S"]) -> Float[Tensor, "*seeds B A"]:
+        return self.explain(obs).action
