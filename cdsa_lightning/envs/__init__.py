@@ -1,1 +1,76 @@
-"""Placeholder."""
+r"""Environments: many copies side by side (`make_lanes`), and this package's gymnasium ids, registered on import."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.envs.registration import load_env_creator
+from gymnasium.vector import VectorEnv
+
+from cdsa_lightning.envs.lanes import FrozenLanes, Lanes
+from cdsa_lightning.errors import InputError
+
+__all__ = ["FrozenLanes", "Lanes", "make_lanes", "register"]
+
+_ANTMAZE = {  # id: (maze, horizon); play and diverse differ in their datasets, not in D4RL's evaluation
+    "AntMazeUMaze": ("umaze", 700),
+    "AntMazeUMazeDiverse": ("umaze", 700),
+    "AntMazeMediumPlay": ("medium", 1000),
+    "AntMazeMediumDiverse": ("medium", 1000),
+    "AntMazeLargePlay": ("large", 1000),
+    "AntMazeLargeDiverse": ("large", 1000),
+}
+
+
+def register() -> None:
+    """Make the package's environments known to gymnasium; a second call changes nothing."""
+    if "cdsa/RiskyPointMass-v0" not in gym.registry:
+        module = "cdsa_lightning.envs.risky_pointmass"
+        # The environment counts its own 100 steps, alone and as a vector: no TimeLimit around it.
+        gym.register(
+            "cdsa/RiskyPointMass-v0",
+            entry_point=f"{module}:RiskyPointMass",
+            vector_entry_point=f"{module}:RiskyPointMassVector",
+        )
+    for name, (maze, steps) in _ANTMAZE.items():
+        if f"cdsa/{name}-v0" not in gym.registry:
+            gym.register(
+                f"cdsa/{name}-v0",
+                entry_point="cdsa_lightning.envs.antmaze:AntMaze",
+                kwargs={"maze": maze},
+                max_episode_steps=steps,
+            )
+
+
+def make_lanes(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
+    """`num_envs` copies of an environment, each frozen once it is finished, by the fastest means there is.
+
+    Args:
+        env_id: Any gymnasium id.
+        num_envs: Number of copies.
+        **kwargs: Keywords of the environment.
+
+    Returns:
+        `MujocoLanes` for Hopper, HalfCheetah, Walker2d; the environment's own vector form where it follows the same
+        protocol; else `Lanes`.
+
+    Raises:
+        InputError: gymnasium does not know the id, or the spaces are not Boxes of one dimension.
+    """
+    from cdsa_lightning.envs.mujoco import MUJOCO_LANES, MujocoLanes  # here: MuJoCo takes .2 s to import
+
+    if env_id in MUJOCO_LANES and kwargs.get("render_mode") is None:
+        return MujocoLanes(env_id, num_envs, **kwargs)
+    try:
+        spec = gym.spec(env_id)
+    except gym.error.Error as error:
+        raise InputError(f"No environment {env_id!r}: {error}") from error
+    if isinstance(spec.vector_entry_point, str):
+        creator: Any = load_env_creator(spec.vector_entry_point)
+        if isinstance(creator, type) and issubclass(creator, FrozenLanes):
+            return creator(num_envs, **{**spec.kwargs, **kwargs})
+    return Lanes([lambda: gym.make(env_id, **kwargs) for _ in range(num_envs)])
+
+
+register()

@@ -1,0 +1,233 @@
+r"""Risky PointMass: walk to a corner around (or through) a disc where accidents happen.
+
+State (x, y, gx, gy) in [0, 1]^4; the action is the displacement, clipped to +-0.1 per axis. With d = |p - goal| before
+the step,
+
+    reward = -d - 0.1 - risk_penalty * [p inside the disc and u >= risk_prob],    u ~ U(0, 1),
+
+so an accident has probability 1 - risk_prob per step inside. The episode terminates when d < 0.05 and is truncated
+after 100 steps. An episode's whole luck is drawn at reset from the copy's own generator, first the start, then one u
+per step: a copy seeded with s behaves the same alone or among thousands, whatever the others do.
+Source: the environment of the CODAC line of work, as the CDSA paper (arXiv 2406.07541, Figure 3) uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box
+
+from cdsa_lightning.envs.lanes import FrozenLanes
+from cdsa_lightning.errors import InputError, unknown_name
+
+__all__ = ["CENTRE", "GOAL", "RADIUS", "RiskyPointMass", "RiskyPointMassVector", "in_disc", "transition"]
+
+GOAL = np.array([0.1, 0.1])
+CENTRE = np.array([0.5, 0.5])
+RADIUS = 0.3
+MAX_STEP = 0.1
+REACHED = 0.05
+STARTS = ("uniform", "corner")
+PIXELS = 320
+
+
+def in_disc(position: np.ndarray) -> np.ndarray:
+    """Whether positions [n, 2] lie in the risky disc, bool [n]."""
+    return np.linalg.norm(position - CENTRE, axis=-1) < RADIUS
+
+
+def transition(
+    position: np.ndarray, action: np.ndarray, luck: np.ndarray, risk_prob: float, risk_penalty: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """One step of n points; reward, termination and risk all look at the state before the step.
+
+    Args:
+        position: [n, 2].
+        action: Wanted displacement, [n, 2]; clipped to +-0.1.
+        luck: Uniform random numbers of this step, [n].
+        risk_prob: Probability of getting away with a step inside the disc.
+        risk_penalty: What an accident costs.
+
+    Returns:
+        Next positions [n, 2], rewards [n], terminated [n] and infos: ``cost`` [n] (1 for an accident),
+        ``in_risk_region`` [n].
+
+    Raises:
+        InputError: an action that is NaN or infinite.
+    """
+    if not np.isfinite(action).all():
+        raise InputError("An action is NaN or infinite; actions are displacements in [-0.1, 0.1].")
+    distance = np.linalg.norm(position - GOAL, axis=-1)
+    inside = in_disc(position)
+    accident = inside & (luck >= risk_prob)
+    following = np.clip(position + np.clip(action, -MAX_STEP, MAX_STEP), 0.0, 1.0)
+    infos = {"cost": accident.astype(np.float64), "in_risk_region": inside}
+    return following, -distance - 0.1 - risk_penalty * accident, distance < REACHED, infos
+
+
+def draw_episode(rng: np.random.Generator, start: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """The start [2] and the luck [steps] of one episode, in this order.
+
+    Raises:
+        InputError: a start that is neither "uniform" nor "corner".
+    """
+    if start not in STARTS:
+        raise unknown_name("start", str(start), STARTS)
+    if start == "corner":
+        position = 0.85 - rng.uniform(0.0, 0.05, size=2)
+    else:
+        position = rng.uniform(0.1, 0.9, size=2)
+        while in_disc(position):
+            position = rng.uniform(0.1, 0.9, size=2)
+    return position, rng.uniform(size=steps)
+
+
+def draw(position: np.ndarray) -> np.ndarray:
+    """A picture of the map with the disc (red), the goal (green) and the point (blue), uint8 [320, 320, 3]."""
+    axis = (np.arange(PIXELS) + 0.5) / PIXELS
+    pixel = np.stack(np.meshgrid(axis, axis[::-1]), axis=-1)  # row 0 is y = 1
+    frame = np.full((PIXELS, PIXELS, 3), 250, dtype=np.uint8)
+    frame[in_disc(pixel)] = (244, 190, 190)
+    frame[np.linalg.norm(pixel - GOAL, axis=-1) < REACHED] = (120, 200, 120)
+    frame[np.linalg.norm(pixel - position, axis=-1) < 0.015] = (40, 70, 200)
+    return frame
+
+
+def _check(risk_prob: float, start: str, render_mode: str | None) -> None:
+    if not 0 <= risk_prob <= 1:
+        raise InputError(f"risk_prob is a probability between 0 and 1, got {risk_prob}.")
+    if start not in STARTS:
+        raise unknown_name("start", str(start), STARTS)
+    if render_mode not in (None, "rgb_array"):
+        raise unknown_name("render_mode", str(render_mode), ["rgb_array"])
+
+
+def _spaces() -> tuple[Box, Box]:
+    return Box(0.0, 1.0, (4,), np.float32), Box(-MAX_STEP, MAX_STEP, (2,), np.float32)
+
+
+class RiskyPointMass(gym.Env):
+    """One point; see the module's description.
+
+    Args:
+        risk_prob: Probability of getting away with a step inside the disc.
+        risk_penalty: What an accident costs.
+        start: "uniform" in [.1, .9]^2 outside the disc, or "corner": (.85, .85) - U(0, .05)^2.
+        render_mode: None or "rgb_array".
+        max_episode_steps: Steps after which an episode is truncated.
+
+    Raises:
+        InputError: a probability outside [0, 1], an unknown start or render mode.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        risk_prob: float = 0.9,
+        risk_penalty: float = 50.0,
+        start: str = "uniform",
+        render_mode: str | None = None,
+        max_episode_steps: int = 100,
+    ) -> None:
+        _check(risk_prob, start, render_mode)
+        self.risk_prob, self.risk_penalty, self.start = risk_prob, risk_penalty, start
+        self.render_mode, self.max_episode_steps = render_mode, max_episode_steps
+        self.observation_space, self.action_space = _spaces()
+        self._position, self._luck, self._step = GOAL, np.zeros(max_episode_steps), 0
+
+    def _observe(self) -> np.ndarray:
+        return np.concatenate((self._position, GOAL)).astype(np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+        """Begin an episode.
+
+        Args:
+            seed: Restarts the environment's generator.
+            options: ``start``: "uniform" or "corner", for this episode.
+        """
+        super().reset(seed=seed)
+        start = (options or {}).get("start", self.start)
+        self._position, self._luck = draw_episode(self.np_random, start, self.max_episode_steps)
+        self._step = 0
+        return self._observe(), {"in_risk_region": bool(in_disc(self._position))}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Move by `action` [2]."""
+        # Beyond the limit (a caller that ignores truncation) the last luck is used again.
+        luck = self._luck[min(self._step, len(self._luck) - 1)]
+        action = np.asarray(action, dtype=np.float64)
+        self._position, reward, terminated, infos = transition(
+            self._position, action, luck, self.risk_prob, self.risk_penalty
+        )
+        self._step += 1
+        info = {"cost": float(infos["cost"]), "in_risk_region": bool(infos["in_risk_region"])}
+        return self._observe(), float(reward), bool(terminated), self._step >= self.max_episode_steps, info
+
+    def render(self) -> np.ndarray | None:
+        """A picture, uint8 [320, 320, 3], where render_mode is "rgb_array"."""
+        return draw(self._position) if self.render_mode == "rgb_array" else None
+
+
+class RiskyPointMassVector(FrozenLanes):
+    """Thousands of points in one NumPy call; lane i seeded with s equals `RiskyPointMass` seeded with s, bit for bit.
+
+    Each lane has its own generator, read once per episode, at reset; steps draw nothing.
+
+    Args:
+        num_envs: Number of lanes.
+        risk_prob, risk_penalty, start, render_mode, max_episode_steps: As in `RiskyPointMass`.
+
+    Raises:
+        InputError: as `RiskyPointMass`.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        risk_prob: float = 0.9,
+        risk_penalty: float = 50.0,
+        start: str = "uniform",
+        render_mode: str | None = None,
+        max_episode_steps: int = 100,
+    ) -> None:
+        _check(risk_prob, start, render_mode)
+        super().__init__(num_envs, *_spaces(), render_mode)
+        self.risk_prob, self.risk_penalty, self.start = risk_prob, risk_penalty, start
+        self.max_episode_steps = max_episode_steps
+        self._position = np.tile(GOAL, (num_envs, 1))
+        self._luck = np.zeros((num_envs, max_episode_steps))
+        self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._obs[:, 2:] = GOAL
+        self._infos = {"cost": np.zeros(num_envs), "in_risk_region": np.zeros(num_envs, dtype=bool)}
+
+    def _restart(self, lanes: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
+        start = (options or {}).get("start", self.start)
+        for lane, seed in zip(lanes, seeds, strict=True):
+            rng = self._generator(lane, seed)
+            self._position[lane], self._luck[lane] = draw_episode(rng, start, self.max_episode_steps)
+        self._steps[lanes] = 0
+        self._obs[lanes, :2] = self._position[lanes]
+        self._infos["cost"][lanes] = 0.0
+        self._infos["in_risk_region"][lanes] = in_disc(self._position[lanes])
+
+    def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        luck = self._luck[lanes, self._steps[lanes]]
+        following, reward, terminated, infos = transition(
+            self._position[lanes], np.asarray(actions, dtype=np.float64), luck, self.risk_prob, self.risk_penalty
+        )
+        self._position[lanes] = following
+        self._obs[lanes, :2] = following
+        self._steps[lanes] += 1
+        self._terminated[lanes] = terminated
+        self._truncated[lanes] = self._steps[lanes] >= self.max_episode_steps
+        for key, value in infos.items():
+            self._infos[key][lanes] = value
+        return reward
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """One picture per lane where render_mode is "rgb_array"."""
+        return tuple(draw(position) for position in self._position) if self.render_mode == "rgb_array" else None
