@@ -1,0 +1,141 @@
+"""`minari:<id>`: a Minari data set, from the local store or, where it is not there, downloaded.
+
+The arrays are read in bulk into their final place (HDF5 through the low-level interface, Arrow memory-mapped); Minari's
+own iterator builds one object per episode and is several times slower. Minari stores T + 1 observations an episode, so
+every row has its true next observation; an episode with only T of them loses its last row.
+
+Data sets whose observations are a dictionary say which entries to join, in order, after a question mark:
+``minari:D4RL/antmaze/umaze-v1?obs=achieved_goal,observation:27`` joins achieved_goal and the first 27 of observation.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.sources import store
+from cdsa_lightning.sources.minari_arrow import ArrowEpisodes
+from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
+from cdsa_lightning.sources.transitions import Transitions
+
+__all__ = ["load", "locate"]
+
+Parts = list[tuple[str, int | None]] | None
+
+
+def locate(name: str) -> Path | None:
+    """The data set's folder in the local store, where it is there."""
+    dataset_id, _, _ = name.partition("?")
+    return store.dataset_path(dataset_id) if store.is_stored(dataset_id) else None
+
+
+def load(name: str) -> Transitions:
+    """The transitions of a Minari data set.
+
+    Raises:
+        InputError: it is neither stored nor downloadable, or it is damaged, or its spaces do not fit the method.
+    """
+    dataset_id, _, query = name.partition("?")
+    if not store.is_stored(dataset_id):
+        _download(dataset_id)
+    facts = store.metadata(dataset_id)
+    parts = _parts(dataset_id, facts, query)
+    arrays = _read(dataset_id, facts, parts)
+    about = {key: value for key, value in facts.items() if key not in ("observation_space", "action_space")}
+    made_by = facts.get("cdsa", {})
+    provenance = "d4rl-v2" if "converted_from" in made_by else "regenerated" if made_by else "minari"
+    return Transitions(**arrays, source=f"minari:{name}", provenance=provenance, metadata=about).validate()
+
+
+def _download(dataset_id: str) -> None:
+    import minari  # only a download needs the library
+
+    local = store.stored_ids()
+    try:
+        minari.download_dataset(dataset_id)
+    # Whatever goes wrong on the way (no network, no such id, no login) has one meaning here.
+    except Exception as error:
+        raise InputError(
+            f"The data set {dataset_id!r} is not in the local store {store.root()} and cannot be downloaded ({error}). "
+            f"Local data sets: {', '.join(local) or 'none'}. `cdsa datasets` lists what can be collected instead."
+        ) from error
+    if not store.is_stored(dataset_id):
+        raise InputError(f"The download of {dataset_id!r} left no data set in {store.root()}. Try again.")
+
+
+def _parts(dataset_id: str, facts: dict[str, Any], query: str) -> Parts:
+    """Which entries of a dictionary observation to join; None for a plain vector."""
+    spaces = {key: json.loads(facts[key]) for key in ("observation_space", "action_space") if key in facts}
+    if spaces.get("action_space", {}).get("type", "Box") != "Box":
+        raise InputError(
+            f"The actions of {dataset_id!r} are {spaces['action_space']['type']}; "
+            "the method needs continuous ones (Box)."
+        )
+    kind = spaces.get("observation_space", {"type": "Box"})
+    if kind["type"] == "Box" and len(kind.get("shape", [0])) == 1 and not query:
+        return None
+    if kind["type"] != "Dict":
+        raise InputError(
+            f"The observations of {dataset_id!r} are no vector and no dictionary of vectors: {kind['type']}."
+        )
+    known = kind.get("subspaces", kind.get("spaces", {}))
+    remedy = (
+        f"Write for instance minari:{dataset_id}?obs=achieved_goal,observation:27 (entry:length keeps the first ones)."
+    )
+    if not query.startswith("obs="):
+        raise InputError(f"The observations of {dataset_id!r} are a dictionary of {', '.join(known)}. {remedy}")
+    parts: list[tuple[str, int | None]] = []
+    for part in query.removeprefix("obs=").split(","):
+        key, _, length = part.partition(":")
+        if key not in known or (length and not length.isdigit()):
+            raise InputError(f"{dataset_id!r} has no observation entry {part!r}; it has {', '.join(known)}. {remedy}")
+        parts.append((key, int(length) if length else None))
+    return parts
+
+
+def _read(dataset_id: str, facts: dict[str, Any], parts: Parts) -> dict[str, np.ndarray]:
+    path = store.dataset_path(dataset_id) / "data"
+    readers: dict[str, type[HDF5Episodes] | type[ArrowEpisodes]]
+    readers = {"hdf5": HDF5Episodes, "arrow": ArrowEpisodes, "parquet": ArrowEpisodes}
+    if facts["data_format"] not in readers:
+        raise InputError(f"{dataset_id!r} is stored as {facts['data_format']!r}; readable: {', '.join(readers)}.")
+    try:
+        with readers[facts["data_format"]](path, int(facts["total_episodes"]), parts) as episodes:
+            return _fill(dataset_id, episodes, int(facts["total_steps"]))
+    # pyarrow's errors are ValueError and OSError, h5py's OSError, KeyError and RuntimeError.
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"The data set {dataset_id!r} is damaged or incomplete ({type(error).__name__}: {error}). Delete "
+            f"{path.parent} and make or download it again."
+        ) from error
+
+
+def _fill(dataset_id: str, episodes: HDF5Episodes | ArrowEpisodes, total: int) -> dict[str, np.ndarray]:
+    obs_dim, action_dim = episodes.dims()
+    arrays = {
+        "obs": np.empty((total, obs_dim), np.float32),
+        "action": np.empty((total, action_dim), np.float32),
+        "reward": np.empty(total, np.float32),
+        "next_obs": np.empty((total, obs_dim), np.float32),
+        "terminated": np.empty(total, bool),
+        "episode": np.empty(total, np.int64),
+    }
+    row = number = 0
+    for index in range(episodes.count):
+        filled = episodes.read_into(index, arrays, row)
+        arrays["episode"][row : row + filled] = number
+        row += filled
+        number += filled > 0
+    expected = total - episodes.dropped
+    if row != expected:
+        raise InputError(
+            f"The data set {dataset_id!r} announces {total} transitions but holds {row + episodes.dropped}. It is "
+            "incomplete: delete it and make or download it again."
+        )
+    return arrays if row == total else {name: array[:row] for name, array in arrays.items()}

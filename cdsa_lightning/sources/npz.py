@@ -1,0 +1,78 @@
+"""`npz:<path>`: arrays saved by numpy, one row per transition in time order.
+
+Keys: obs (or observations), actions, rewards, terminals (or terminated); next_obs (or next_observations), timeouts (or
+truncated) and episode where they are known. Pickled objects are never loaded.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.sources.transitions import Transitions, from_rows
+
+__all__ = ["load", "locate"]
+
+_KEYS = {
+    "obs": ("obs", "observations"),
+    "action": ("actions", "action"),
+    "reward": ("rewards", "reward"),
+    "terminated": ("terminals", "terminated", "terminations"),
+    "next_obs": ("next_obs", "next_observations"),
+    "timeout": ("timeouts", "truncated", "truncations"),
+    "episode": ("episode", "episodes"),
+}
+_REQUIRED = ("obs", "action", "reward", "terminated")
+
+
+def locate(name: str) -> Path | None:
+    """The file, where it exists."""
+    path = Path(name).expanduser()
+    return path if path.is_file() else None
+
+
+def load(name: str) -> Transitions:
+    """The transitions in an .npz file.
+
+    Raises:
+        InputError: the file is missing, is not an .npz file, lacks a key, or its arrays do not fit together.
+    """
+    path = locate(name)
+    if path is None:
+        raise InputError(f"There is no file {name!r}. Expected an .npz file with the keys {_describe_keys()}.")
+    try:
+        opened = np.load(path, allow_pickle=False)
+        if not isinstance(opened, np.lib.npyio.NpzFile):
+            raise InputError(f"{name} holds one bare array. Save the arrays by name with numpy.savez.")
+        with opened as archive:
+            arrays = _read(name, archive)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{name} cannot be read as an .npz file ({error}). It may be truncated or hold objects."
+        ) from error
+    return from_rows(**arrays, source=f"npz:{name}", provenance="npz")
+
+
+def _read(name: str, archive: np.lib.npyio.NpzFile) -> dict[str, np.ndarray]:
+    arrays = {}
+    for field, keys in _KEYS.items():
+        key = next((key for key in keys if key in archive.files), None)
+        if key is not None:
+            arrays[field] = archive[key]
+        elif field in _REQUIRED:
+            found = ", ".join(archive.files) or "nothing"
+            raise InputError(f"{name} has no {' or '.join(keys)}. Found: {found}. Expected: {_describe_keys()}.")
+    for field, array in arrays.items():
+        if array.dtype.kind not in "fiub":
+            raise InputError(f"{name}: {field} holds {array.dtype}, not numbers.")
+    return arrays
+
+
+def _describe_keys() -> str:
+    return ", ".join("/".join(keys) + ("" if field in _REQUIRED else " (optional)") for field, keys in _KEYS.items())

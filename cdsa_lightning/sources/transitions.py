@@ -1,0 +1,224 @@
+r"""Transitions (s, a, r, s', terminated) as flat arrays, rows in time order.
+
+Two facts decide whether data are usable, and both are settled here rather than by every reader:
+
+* ``terminated`` is true only where the world ended. A time limit ends an episode but not the world, so its last row
+  still bootstraps.
+* No row pairs observations of two episodes. Where the true next observation of an episode's last row was not recorded,
+  the row is dropped; if it is terminal, where s' is never bootstrapped from, it keeps its own observation as s'.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cdsa_lightning.errors import InputError
+
+__all__ = ["Episode", "Transitions", "from_rows"]
+
+_ARRAYS = ("obs", "action", "reward", "next_obs", "terminated", "episode")
+
+
+class Episode(NamedTuple):
+    """One episode: obs [T+1, S], action [T, A], reward [T], and how it ended."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: bool
+    truncated: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """N transitions of one dataset.
+
+    Attributes:
+        obs: Observations, [N, S] float32, in the environment's units.
+        action: Actions, [N, A] float32, in the environment's units.
+        reward: Rewards, [N] float32.
+        next_obs: Observations after the action, [N, S] float32.
+        terminated: True where the world ended, [N] bool; false at time limits.
+        episode: 0-based index of each row's episode, [N] int64, rows in time order.
+        source: What the data were loaded from.
+        provenance: ``d4rl-v2``, ``minari``, ``regenerated`` or ``npz``.
+        metadata: What the store says about the data.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    next_obs: np.ndarray
+    terminated: np.ndarray
+    episode: np.ndarray
+    source: str = ""
+    provenance: str = "npz"
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    @property
+    def obs_dim(self) -> int:
+        """S, the number of observation entries."""
+        return self.obs.shape[1]
+
+    @property
+    def action_dim(self) -> int:
+        """A, the number of action entries."""
+        return self.action.shape[1]
+
+    @property
+    def num_episodes(self) -> int:
+        """How many episodes the rows belong to."""
+        return int(self.episode[-1]) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over all arrays (hexadecimal): equal for equal data, wherever they were loaded from."""
+        digest = hashlib.sha256()
+        for name in _ARRAYS:
+            array = np.ascontiguousarray(getattr(self, name))
+            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            digest.update(array.data.cast("B"))
+        return digest.hexdigest()
+
+    def episode_returns(self, whole_only: bool = False) -> np.ndarray:
+        """The undiscounted return of every episode, [episodes] float64.
+
+        Args:
+            whole_only: Leave out the episodes that a collection cut short (`metadata["cdsa"]["cut_episodes"]`); all are
+                returned where nothing else remains.
+        """
+        returns = np.bincount(self.episode, weights=self.reward, minlength=self.num_episodes)
+        cut = self.metadata.get("cdsa", {}).get("cut_episodes", []) if whole_only else []
+        return np.delete(returns, cut) if len(cut) < len(returns) else returns
+
+    def episodes(self) -> Iterator[Episode]:
+        """Every episode in turn, with its T + 1 observations."""
+        edges = np.flatnonzero(np.diff(self.episode)) + 1
+        for low, high in zip([0, *edges], [*edges, len(self)], strict=True):
+            obs = np.concatenate([self.obs[low:high], self.next_obs[high - 1 : high]])
+            ended = bool(self.terminated[high - 1])
+            yield Episode(obs, self.action[low:high], self.reward[low:high], ended, not ended)
+
+    def validate(self) -> Transitions:
+        """Itself, when every array has its shape and type and every number is finite.
+
+        Raises:
+            InputError: which array, how many of its entries, and the first row.
+        """
+        where = self.source or "the data"
+        if self.obs.ndim != 2 or self.action.ndim != 2:
+            raise InputError(
+                f"{where}: observations and actions must be tables [N, S] and [N, A], got shapes {self.obs.shape} and "
+                f"{self.action.shape}."
+            )
+        rows = len(self.obs)
+        if rows == 0 or self.obs_dim == 0 or self.action_dim == 0:
+            raise InputError(
+                f"{where}: no transitions in it (observations {self.obs.shape}, actions {self.action.shape})."
+            )
+        expected = {"next_obs": self.obs.shape, "action": (rows, self.action_dim)}
+        for name in _ARRAYS:
+            array = getattr(self, name)
+            if array.shape != expected.get(name, self.obs.shape if name == "obs" else (rows,)):
+                raise InputError(
+                    f"{where}: {name} has shape {array.shape}, which does not fit observations {self.obs.shape}."
+                )
+            if array.dtype.kind == "f":
+                _require_finite(where, name, array)
+        if self.episode[0] != 0 or not np.isin(np.diff(self.episode), (0, 1)).all():
+            raise InputError(f"{where}: episodes must be numbered 0, 1, 2, ... with their rows together.")
+        return self
+
+
+def _require_finite(where: str, name: str, array: np.ndarray) -> None:
+    # A float64 sum of float32 values cannot overflow, so it is finite exactly when every entry is: one pass, no copy.
+    if np.isfinite(array.sum(dtype=np.float64)):
+        return
+    bad = ~np.isfinite(array)
+    if bad.any():
+        row = int(np.flatnonzero(bad.reshape(len(array), -1).any(axis=1))[0])
+        raise InputError(
+            f"{where}: {name} holds {int(bad.sum())} values that are NaN or infinite, first in row {row}. "
+            "Remove those episodes from the data."
+        )
+
+
+def from_rows(
+    obs: np.ndarray,
+    action: np.ndarray,
+    reward: np.ndarray,
+    terminated: np.ndarray,
+    next_obs: np.ndarray | None = None,
+    timeout: np.ndarray | None = None,
+    episode: np.ndarray | None = None,
+    **about: Any,
+) -> Transitions:
+    """Transitions from rows in time order whose episodes are marked by flags, by numbers, or by their observations.
+
+    An episode ends at a terminal, at a timeout, where the episode number changes, and, with neither numbers nor
+    certainty about the flags, where the next observation of a row is not the observation of the row after it.
+
+    Args:
+        obs: [N, S]. action: [N, A]. reward: [N]. terminated: [N] bool.
+        next_obs: [N, S]; where None they are taken from the row after, and the last row of an episode is dropped.
+        timeout: [N] bool, true at an episode's last row under a time limit.
+        episode: [N], any numbers that differ between neighbouring episodes.
+        about: source, provenance, metadata.
+
+    Raises:
+        InputError: shapes differ, values are not finite, or nothing tells where episodes end.
+    """
+    where = about.get("source") or "the data"
+    rows = len(obs)
+    for name, array in {"action": action, "reward": reward, "terminated": terminated, "next_obs": next_obs,
+                        "timeout": timeout, "episode": episode}.items():  # fmt: skip
+        if array is not None and (array.ndim == 0 or len(array) != rows):
+            raise InputError(f"{where}: {name} has shape {array.shape}, but there are {rows} observations.")
+    if next_obs is None and timeout is None and episode is None:
+        raise InputError(f"{where}: nothing tells where episodes end. Add timeouts, episode or next_observations.")
+    if next_obs is not None and next_obs.shape != obs.shape:
+        raise InputError(f"{where}: next_obs has shape {next_obs.shape}, the observations {obs.shape}.")
+    if rows == 0:
+        raise InputError(f"{where}: no transitions in it.")
+    terminated = terminated.astype(bool)
+    ends = terminated | timeout.astype(bool) if timeout is not None else terminated.copy()
+    if episode is not None:
+        ends[:-1] |= episode[1:] != episode[:-1]
+    next_obs, ends, keep = _next_observations(obs, next_obs, ends, terminated, numbered=episode is not None)
+    index = np.concatenate([[0], np.cumsum(ends[:-1])])
+    if not keep.all():
+        obs, action, reward, next_obs, terminated = (x[keep] for x in (obs, action, reward, next_obs, terminated))
+        index = index[keep]
+        # An episode whose only row was dropped leaves a gap in the numbers.
+        index = np.concatenate([[0], np.cumsum(np.diff(index) > 0)]) if len(index) else index
+    o, a, r, n = (np.ascontiguousarray(x, dtype=np.float32) for x in (obs, action, reward, next_obs))
+    return Transitions(o, a, r, n, terminated, index.astype(np.int64), **about).validate()
+
+
+def _next_observations(
+    obs: np.ndarray, next_obs: np.ndarray | None, ends: np.ndarray, terminated: np.ndarray, numbered: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """s' of every row, where episodes end, and which rows keep a usable s'."""
+    if next_obs is None:
+        next_obs = np.concatenate([obs[1:], obs[-1:]])
+        foreign = ends.copy()
+        foreign[-1] = True
+    else:
+        follows = (next_obs[:-1] == obs[1:]).all(axis=1)
+        if not numbered:
+            ends[:-1] |= ~follows
+        # An s' at the end of an episode that is the next episode's start was filled in by shifting rows.
+        foreign = np.append(ends[:-1] & follows, False)
+        next_obs = next_obs.copy() if foreign.any() else next_obs
+    lost = foreign & terminated
+    next_obs[lost] = obs[lost]
+    return next_obs, ends, ~foreign | terminated
