@@ -128,7 +128,7 @@ def _checked(policy: object, name: str, point: importlib.metadata.EntryPoint, ta
     if policy.action_dim != task.action_dim:
         raise InputError(f"{made_for}: made for A={policy.action_dim} action entries, the task has {task.action_dim}.")
     mean = getattr(policy, "obs_mean", None)
-    if isinstance(mean, torch.Tensor) and mean.shape[-1:] != (task.obs_dim,):
+    if isinstance(mean, torch.Tensor) and mean.ndim and mean.shape[-1] not in (1, task.obs_dim):
         raise InputError(f"{made_for}: made for S={mean.shape[-1]} observation entries, the task has {task.obs_dim}.")
     policy.eval().requires_grad_(False)
     obs = torch.zeros(policy.num_seeds, 1, task.obs_dim, device=policy.low.device)

@@ -1,0 +1,88 @@
+"""Small checkpoints of all baselines, built on the spot; a new baseline adds one function and one line at the end."""
+
+import dataclasses
+import io
+import json
+import zipfile
+
+import gymnasium
+import numpy as np
+import torch
+from cdsa_baselines.mlp import save_mlp
+
+from cdsa_lightning.tasks import get_task
+
+
+class BoxWorld(gymnasium.Env):
+    """A world of any dimensions and action bounds, for tests that never step it."""
+
+    def __init__(self, obs_dim=5, low=(-1.0,), high=(1.0,), render_mode=None):
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (obs_dim,), np.float32)
+        self.action_space = gymnasium.spaces.Box(np.float32(low), np.float32(high))
+
+
+def box_task(obs_dim, low, high):
+    """A task with observations [obs_dim] and action bounds `low`, `high`."""
+    if "cdsa-tests/Box-v0" not in gymnasium.registry:
+        gymnasium.register("cdsa-tests/Box-v0", entry_point=BoxWorld, disable_env_checker=True)
+    kwargs = {"obs_dim": obs_dim, "low": list(low), "high": list(high)}
+    return dataclasses.replace(get_task("risky-pointmass"), name="box", env_id="cdsa-tests/Box-v0", env_kwargs=kwargs)
+
+
+def random_layers(*sizes, seed=0, scale=1.0):
+    """Weights and biases of a perceptron, NumPy arrays."""
+    rng = np.random.default_rng(seed)
+    return [
+        (
+            (scale * rng.standard_normal((o, i)) / np.sqrt(i)).astype(np.float32),
+            rng.standard_normal(o).astype(np.float32),
+        )
+        for i, o in zip(sizes, sizes[1:], strict=False)
+    ]
+
+
+def sb3_state(layers, prefix, last):
+    """A state dict as Stable-Baselines3 names it: hidden layers `prefix` + even numbers, then the layer `last`."""
+    names = [f"{prefix}{2 * number}." for number in range(len(layers) - 1)] + [last]
+    state = {}
+    for name, (weight, bias) in zip(names, layers, strict=True):
+        state |= {name + "weight": torch.tensor(weight), name + "bias": torch.tensor(bias)}
+    return state
+
+
+def write_sb3_zip(path, state, data=None, **members):
+    """A zip laid out as Stable-Baselines3 does; `state` may be the raw bytes of policy.pth."""
+    if not isinstance(state, bytes):
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        state = buffer.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("data", json.dumps(data or {}))
+        archive.writestr("policy.pth", state)
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def make_nothing(folder, task):
+    return None
+
+
+def make_mlp(folder, task):
+    layers = random_layers(task.obs_dim, 16, task.action_dim)
+    mean, std = np.full(task.obs_dim, 0.5), np.full(task.obs_dim, 0.3)
+    return save_mlp(folder / "clone.npz", layers, obs_mean=mean, obs_std=std, scale_to_bounds=True)
+
+
+def make_sb3(folder, task):
+    layers = random_layers(task.obs_dim, 16, task.action_dim)
+    return write_sb3_zip(folder / "agent.zip", sb3_state(layers, "actor.latent_pi.", "actor.mu."))
+
+
+CHECKPOINTS = {
+    "mlp": make_mlp,
+    "random": make_nothing,
+    "sb3": make_sb3,
+    "shortest_path": make_nothing,
+}
+"""Entry point -> function(folder, task) that writes a checkpoint for `task` and returns its path (None: needs none)."""

@@ -1,0 +1,130 @@
+"""What every installed baseline owes its callers. Runs over all entry points of the group ``cdsa.baselines``."""
+
+import pytest
+import torch
+
+from cdsa_lightning.core.policy import Policy
+from cdsa_lightning.registry import load_policy, names
+from cdsa_lightning.tasks import get_task
+
+from .checkpoints import CHECKPOINTS
+
+ROWS = 7
+
+
+@pytest.fixture(scope="module")
+def task():
+    return get_task("risky-pointmass")
+
+
+@pytest.fixture(scope="module", params=names())
+def restore(request, task, tmp_path_factory):
+    """A function that loads the baseline anew from one checkpoint."""
+    name = request.param
+    if name not in CHECKPOINTS:
+        pytest.fail(
+            f"The baseline {name!r} is installed but tests/baselines/checkpoints.py has no checkpoint for it: "
+            "add a function that writes a small one to CHECKPOINTS."
+        )
+    checkpoint = CHECKPOINTS[name](tmp_path_factory.mktemp(name), task)
+    return lambda: load_policy(name, checkpoint, task)
+
+
+@pytest.fixture
+def policy(restore):
+    return restore()
+
+
+def observations(policy, task, rows=ROWS, scale=1.0):
+    generator = torch.Generator().manual_seed(0)
+    seeds = (policy.num_seeds,) if policy.num_seeds > 1 else ()
+    return scale * torch.rand(*seeds, rows, task.obs_dim, generator=generator)
+
+
+def answer(policy, obs):
+    policy.reseed(0)
+    with torch.inference_mode():
+        return policy(obs).clone()
+
+
+def test_it_is_a_policy_in_eval(policy):
+    assert isinstance(policy, Policy)
+    assert not policy.training
+
+
+def test_observations_go_in_and_float32_actions_come_out(policy, task):
+    obs = observations(policy, task)
+    action = answer(policy, obs)
+    assert action.shape == (*obs.shape[:-1], task.action_dim)
+    assert action.dtype == torch.float32
+
+
+def test_its_bounds_are_those_of_the_task(policy, task):
+    torch.testing.assert_close(policy.low, torch.as_tensor(task.low))
+    torch.testing.assert_close(policy.high, torch.as_tensor(task.high))
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 1e6, -1e6])
+def test_actions_stay_within_the_bounds(policy, task, scale):
+    action = answer(policy, observations(policy, task, rows=64, scale=scale))
+    assert bool(((action >= policy.low) & (action <= policy.high)).all())
+
+
+def test_a_single_row_is_enough(policy, task):
+    assert answer(policy, observations(policy, task, rows=1)).shape[-2:] == (1, task.action_dim)
+
+
+def test_a_row_does_not_see_the_others(policy, task):
+    obs = observations(policy, task)
+    others = obs.clone()
+    others[..., 1:, :] = 1e3 * torch.rand(others[..., 1:, :].shape) - 500
+    torch.testing.assert_close(answer(policy, others)[..., 0, :], answer(policy, obs)[..., 0, :], atol=1e-6, rtol=0)
+
+
+def test_rows_are_interchangeable(policy, task):
+    obs = observations(policy, task)
+    if policy.stochastic:  # Draws belong to places in the batch, so alike rows must differ instead.
+        alike = answer(policy, obs[..., :1, :].expand(obs.shape)).reshape(-1, task.action_dim)
+        assert len(alike.unique(dim=0)) == len(alike)
+        return
+    some = torch.tensor([4, 0, 5])
+    torch.testing.assert_close(answer(policy, obs[..., some, :]), answer(policy, obs)[..., some, :], atol=1e-6, rtol=0)
+
+
+def test_the_same_observations_give_the_same_actions(policy, task):
+    obs = observations(policy, task)
+    first = answer(policy, obs)
+    with torch.inference_mode():
+        second = policy(obs)
+    assert torch.equal(first, second) is not policy.stochastic
+    assert torch.equal(first, answer(policy, obs))
+
+
+def test_the_observations_are_left_as_they_were(policy, task):
+    obs = observations(policy, task)
+    before = obs.clone()
+    answer(policy, obs)
+    assert torch.equal(obs, before)
+
+
+def test_actions_lie_on_the_device_of_the_observations(policy, task):
+    # The meta device stands for any accelerator: whatever is created elsewhere clashes with it.
+    action = policy.to("meta")(observations(policy, task).to("meta"))
+    assert action.device.type == "meta"
+
+
+def test_it_is_frozen(policy):
+    assert not any(parameter.requires_grad for parameter in policy.parameters())
+
+
+def test_its_state_dict_restores_it(restore, policy, task):
+    obs = observations(policy, task)
+    other = restore()
+    for tensor in other.state_dict().values():
+        tensor.fill_(2)
+    other.load_state_dict({key: value.clone() for key, value in policy.state_dict().items()})
+    torch.testing.assert_close(answer(other, obs), answer(policy, obs), atol=0, rtol=0)
+
+
+def test_the_entry_points_of_this_project_are_installed():
+    assert {"iql", "mlp", "random", "sb3", "shortest_path"} <= set(names())
