@@ -50,6 +50,20 @@ def sb3_state(layers, prefix, last):
     return state
 
 
+def ppo_state(layers, log_std=None):
+    """PPO and A2C: the mean of a normal distribution over two actions, and the value net beside it."""
+    state = sb3_state(layers, "mlp_extractor.policy_net.", "action_net.")
+    state["log_std"] = torch.zeros(2) if log_std is None else log_std
+    return state | {"value_net.weight": torch.ones(1, 8), "value_net.bias": torch.ones(1)}
+
+
+def sac_state(layers, mu="actor.mu."):
+    """SAC and TQC over two actions; `mu` is actor.mu.0. under gSDE."""
+    state = sb3_state(layers, "actor.latent_pi.", mu)
+    extra = {"actor.log_std.weight": torch.ones(2, 8), "actor.log_std.bias": torch.ones(2)}
+    return state | (extra if mu == "actor.mu." else {"actor.log_std": torch.ones(8, 2)})
+
+
 def write_sb3_zip(path, state, data=None, **members):
     """A zip laid out as Stable-Baselines3 does; `state` may be the raw bytes of policy.pth."""
     if not isinstance(state, bytes):

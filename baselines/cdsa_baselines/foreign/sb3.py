@@ -214,10 +214,10 @@ def _statistics(path: Path, names: list[str], obs_dim: int) -> tuple[np.ndarray,
     var = _numbers(values, spread, (obs_dim,), source)
     clip_obs = float(_numbers({"clip_obs": 10.0, **values}, "clip_obs", (), source))
     epsilon = float(_numbers({"epsilon": 1e-8, **values}, "epsilon", (), source))
-    std = np.sqrt((var if spread == "obs_var" else var**2) + epsilon)
-    if not (np.isfinite(std).all() and (std > 0).all() and clip_obs > 0):
+    square = (var if spread == "obs_var" else var**2) + epsilon
+    if not (np.isfinite(square).all() and (square > 0).all() and clip_obs > 0):
         raise InputError(f"{str(source)!r}: {spread} + epsilon and clip_obs must be positive.")
-    return mean, std, clip_obs
+    return mean, np.sqrt(square), clip_obs
 
 
 def _numbers(values: Mapping[str, Any], name: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
