@@ -39,7 +39,9 @@ class StackedLinear(nn.Module):
         self.weight = nn.Parameter(torch.stack(weights))
         self.bias = nn.Parameter(torch.stack(biases))
 
-    def forward(self, x: Float[Tensor, "L B I"], rows: slice = slice(None)) -> Float[Tensor, "L B O"]:
+    def forward(self, x: Float[Tensor, "L B I"], rows: slice | None = None) -> Float[Tensor, "L B O"]:
+        if rows is None:  # a full slice would still cost a zero-filled gradient per layer and step
+            return torch.baddbmm(self.bias, x, self.weight)
         return torch.baddbmm(self.bias[rows], x, self.weight[rows])
 
 
@@ -62,7 +64,7 @@ class StackedMLP(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.activation = activation
 
-    def forward(self, x: Float[Tensor, "L B I"], rows: slice = slice(None)) -> Float[Tensor, "L B O"]:
+    def forward(self, x: Float[Tensor, "L B I"], rows: slice | None = None) -> Float[Tensor, "L B O"]:
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x, rows))

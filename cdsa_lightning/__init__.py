@@ -1,0 +1,29 @@
+"""Correct any pre-trained policy towards its dataset at run time (CDSA, arXiv 2406.07541)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Coefficients": "cdsa_lightning.core.coefficients",
+    "CorrectedPolicy": "cdsa_lightning.core.corrector",
+    "Corrector": "cdsa_lightning.core.corrector",
+    "FunctionPolicy": "cdsa_lightning.core.policy",
+    "Policy": "cdsa_lightning.core.policy",
+    "get_task": "cdsa_lightning.tasks",
+    "load_corrector": "cdsa_lightning.core.artifact",
+    "load_policy": "cdsa_lightning.registry",
+    "rollout": "cdsa_lightning.rollout",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy: `cdsa --help` must not wait for torch.
+    if name not in _WHERE:
+        raise AttributeError(f"module 'cdsa_lightning' has no attribute {name!r}; it offers {', '.join(__all__)}.")
+    return getattr(import_module(_WHERE[name]), name)

@@ -1,0 +1,61 @@
+"""The command line: a table of commands, each in a file of its own. Standard library only, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from cdsa_lightning.errors import InputError, unknown_name
+
+__all__ = ["main"]
+
+COMMANDS = {
+    "fit": ("cdsa_lightning.commands.fit:main", "train CDSA's networks, or a baseline, on a task's data"),
+    "evaluate": ("cdsa_lightning.commands.evaluate:main", "run a baseline with and without correction, and compare"),
+    "collect": ("cdsa_lightning.commands.collect:main", "write a dataset by rolling out a policy"),
+    "datasets": ("cdsa_lightning.commands.datasets:main", "list every task and where its data are"),
+}
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: cdsa COMMAND [options]", "", *lines, "", "'cdsa COMMAND --help' tells a command's options."]
+    )
+
+
+def _load(name: str) -> Callable[[list[str]], int | None]:
+    if name not in COMMANDS:
+        raise unknown_name("command", name, COMMANDS)
+    module, function = COMMANDS[name][0].split(":")
+    return getattr(import_module(module), function)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: 0, 2 for input that cannot be used, 130 after Ctrl-C.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if args[0] == "--version":
+        from cdsa_lightning import __version__
+
+        print(f"cdsa-lightning {__version__}")
+        return 0
+    try:
+        return _load(args[0])(args[1:]) or 0
+    except InputError as error:
+        print(f"cdsa: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("cdsa: interrupted; what was written before is whole.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

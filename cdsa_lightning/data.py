@@ -1,0 +1,170 @@
+r"""Transitions as one device-resident table, drawn from in whole batches for every seed at once.
+
+    chunk[e, k, b] = rows[i],   i ~ U{0, ..., N - 1} from the stream of seed e,      rows: [N, S + A + S + 2]
+
+A row is obs | action | next_obs | reward | terminated. One gather per K steps replaces a DataLoader's work per item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from lightning import LightningDataModule
+from torch import Tensor
+
+from cdsa_lightning.core.seeds import SeedStreams
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.tasks import get_task
+
+__all__ = ["Batch", "DataInfo", "TransitionData"]
+
+
+class Batch(NamedTuple):
+    """One batch per seed; `reward` and `terminated` (0 or 1) keep a last axis of one entry."""
+
+    obs: Float[Tensor, "E B S"]
+    action: Float[Tensor, "E B A"]
+    next_obs: Float[Tensor, "E B S"]
+    reward: Float[Tensor, "E B 1"]
+    terminated: Float[Tensor, "E B 1"]
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What travels with weights: where they were trained, on what, and its statistics, all plain values."""
+
+    task: str
+    env_id: str
+    source: str
+    provenance: str
+    fingerprint: str
+    transitions: int
+    mean_return: float
+    min_return: float
+    max_return: float
+    low: list[float]
+    high: list[float]
+    obs_mean: list[float]
+    obs_std: list[float]
+    action_mean: list[float]
+    action_std: list[float]
+    state_index: list[int] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def obs_dim(self) -> int:
+        """S."""
+        return len(self.obs_mean)
+
+    @property
+    def action_dim(self) -> int:
+        """A."""
+        return len(self.action_mean)
+
+    @property
+    def columns(self) -> tuple[int, int, int, int, int]:
+        """Widths of a row's parts, in the order of `Batch`."""
+        return self.obs_dim, self.action_dim, self.obs_dim, 1, 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, safe to load with weights_only."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> DataInfo:
+        """The inverse of `to_dict`.
+
+        Raises:
+            InputError: entries are missing: the checkpoint comes from somewhere else.
+        """
+        known = {entry.name for entry in fields(cls)}
+        missing = known - set(values) - {"state_index", "metadata"}
+        if missing:
+            raise InputError(f"The checkpoint's data record lacks {', '.join(sorted(missing))}; it was not written here.")
+        return cls(**{key: value for key, value in values.items() if key in known})
+
+
+def _moments(array: np.ndarray) -> tuple[list[float], list[float]]:
+    mean, std = array.mean(0, dtype=np.float64), array.std(0, dtype=np.float64)
+    std[std < 1e-6] = 1.0  # an entry that never changes says nothing; dividing by its deviation would shout it
+    return mean.tolist(), std.tolist()
+
+
+class _Chunks:
+    """An iterable over one run's chunks that starts where the trainer's step count stands."""
+
+    def __init__(self, data: TransitionData) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        trainer = self.data.trainer
+        return -(-trainer.max_steps // trainer.lightning_module.inner_steps) if trainer.max_steps > 0 else 10**9
+
+    def __iter__(self) -> Iterator[Tensor]:
+        trainer, rows = self.data.trainer, self.data.rows
+        module, world, rank = trainer.lightning_module, trainer.world_size, trainer.global_rank
+        size = self.data.batch_size // world
+        streams = SeedStreams(module.seeds, rows.device)
+        shape = (module.inner_steps, self.data.batch_size)
+        for chunk in range(trainer.global_step // module.inner_steps, len(self)):
+            index = streams.integers("batch", chunk, shape, len(rows))[:, :, rank * size : (rank + 1) * size]
+            yield rows[index]
+
+
+class TransitionData(LightningDataModule):
+    """The transitions of a task on the training device.
+
+    Args:
+        task: A name from `cdsa datasets`.
+        source: Where to read, for instance ``minari:mujoco/hopper/medium-v0``; None for the task's own, first on disk.
+        batch_size: Transitions per gradient step and seed, over all devices together.
+    """
+
+    def __init__(self, task: str, source: str | None = None, batch_size: int = 256) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}.")
+        self.task, self.source, self.batch_size = get_task(task), source, batch_size
+        self.rows: Tensor = torch.empty(0)
+        self.info: DataInfo
+
+    def setup(self, stage: str) -> None:
+        if len(self.rows):
+            return
+        world = self.trainer.world_size if self.trainer else 1
+        if self.batch_size % world:
+            raise InputError(f"batch_size {self.batch_size} does not divide among {world} processes.")
+        task, data = self.task, self.task.transitions(self.source)
+        returns = data.episode_returns()
+        (obs_mean, obs_std), (action_mean, action_std) = _moments(data.obs), _moments(data.action)
+        self.info = DataInfo(
+            task=task.name,
+            env_id=task.env_id,
+            source=data.source,
+            provenance=data.provenance,
+            fingerprint=data.fingerprint,
+            transitions=len(data.obs),
+            mean_return=float(np.mean(returns)),
+            min_return=float(np.min(returns)),
+            max_return=float(np.max(returns)),
+            low=np.asarray(task.low, dtype=float).tolist(),
+            high=np.asarray(task.high, dtype=float).tolist(),
+            obs_mean=obs_mean,
+            obs_std=obs_std,
+            action_mean=action_mean,
+            action_std=action_std,
+            state_index=None if task.obs_to_state is None else list(task.obs_to_state),
+        )
+        parts = (data.obs, data.action, data.next_obs, data.reward[:, None], data.terminated[:, None])
+        rows = torch.empty(len(data.obs), sum(self.info.columns))
+        for column, part in zip(rows.split(self.info.columns, 1), parts, strict=True):
+            column.copy_(torch.from_numpy(part))
+        self.rows = rows.to(self.trainer.strategy.root_device) if self.trainer else rows
+
+    def train_dataloader(self) -> _Chunks:
+        return _Chunks(self)

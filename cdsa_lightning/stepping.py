@@ -1,0 +1,216 @@
+r"""Training of E seeds as one batch, K gradient steps per Lightning step.
+
+Every seed's loss is summed into one scalar, its gradient taken once, and one fused Adam steps all parameters, which lie
+in one flat vector: the sum leaves each seed's step that of a solo run, the vector makes optimiser, moving average and
+gradient exchange one kernel each. Seeds draw their own batches and noise (`core.seeds`), so that stacked and solo
+training agree, and a run resumed from a checkpoint repeats the undisturbed one.
+
+On several devices each process takes its slice of every joint batch and gradients are averaged once a step.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from cdsa_lightning.core.seeds import SeedStreams
+from cdsa_lightning.data import Batch, DataInfo
+from cdsa_lightning.errors import InputError, unknown_name
+
+__all__ = ["ParameterGroup", "SteppedModule", "flatten"]
+
+
+class ParameterGroup(NamedTuple):
+    """Parameters that share a learning rate.
+
+    Args:
+        params: The parameters, of networks on the module's device.
+        lr: Learning rate at step 0.
+        schedule: ``constant``, or ``cosine`` from `lr` to 0 over the run's max_steps.
+    """
+
+    params: list[nn.Parameter]
+    lr: float
+    schedule: str = "constant"
+
+
+def flatten(params: list[nn.Parameter]) -> Tensor:
+    """One vector that holds all of `params`, which become views of it: what changes the one changes the others."""
+    flat, start = torch.cat([param.detach().flatten() for param in params]), 0
+    for param in params:
+        param.data = flat[start : start + param.numel()].view_as(param)
+        start += param.numel()
+    return flat
+
+
+class SteppedModule(LightningModule):
+    """A LightningModule written as: networks (`build`), a loss per seed (`losses`), learning rates (`parameter_groups`).
+
+    Args:
+        seeds: Training seeds, trained side by side.
+        inner_steps: K, gradient steps per training_step; a matter of speed, not of the result's quality.
+        compile: Compile the whole update with torch.compile (tens of seconds once, then faster).
+
+    A subclass calls `save_hyperparameters()` itself and sets `run_name`, the folder of its runs.
+    """
+
+    run_name: str
+    data_info: DataInfo
+
+    def __init__(self, seeds: Iterable[int], inner_steps: int, compile: bool = False) -> None:  # noqa: A002
+        super().__init__()
+        self.automatic_optimization = False
+        self.seeds = tuple(seeds)
+        if inner_steps < 1:
+            raise InputError(f"inner_steps must be at least 1, got {inner_steps}.")
+        self.inner_steps, self.compile_step = inner_steps, compile
+        self.built = False
+
+    # ---- what a subclass writes --------------------------------------------------------------------------------
+
+    def build(self, info: DataInfo) -> None:
+        """Make the networks for data of these dimensions and statistics."""
+        raise NotImplementedError  # abstract
+
+    def losses(self, batch: Batch, noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, "E"]]:
+        """Named losses of one batch per seed; their sum is minimised."""
+        raise NotImplementedError  # abstract
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """The trained parameters with their learning rates."""
+        raise NotImplementedError  # abstract
+
+    @property
+    def noise_dim(self) -> int:
+        """N, normal numbers per transition and step."""
+        return 0
+
+    def after_step(self) -> None:
+        """What follows each gradient step: target networks, moving averages."""
+
+    # ---- building, from data or from a checkpoint ----------------------------------------------------------------
+
+    def ensure_built(self, info: DataInfo) -> None:
+        """`build`, once."""
+        if not self.built:
+            self.data_info = info
+            self.build(info)
+            self.built = True
+
+    def setup(self, stage: str) -> None:
+        info = self.trainer.datamodule.info  # type: ignore[attr-defined]
+        if self.built and info.task != self.data_info.task:
+            raise InputError(f"The checkpoint was trained on {self.data_info.task!r}, not on {info.task!r}.")
+        self.ensure_built(info)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["data"] = self.data_info.to_dict()
+        checkpoint["run_name"] = self.run_name
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.ensure_built(DataInfo.from_dict(checkpoint["data"]))
+
+    @classmethod
+    def restore(cls, path: Path, task: str | None = None) -> Self:
+        """The trained module in a checkpoint written by `cdsa fit`, on the CPU and in eval().
+
+        Args:
+            path: The checkpoint; read with weights_only, so that nothing in it can execute.
+            task: The task it must have been trained on; None for any.
+
+        Raises:
+            InputError: no such file, no such checkpoint, another algorithm's, or another task's.
+        """
+        wrong = f"{path} is not a checkpoint of {cls.run_name!r}"
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            found = checkpoint["run_name"]
+            if found != cls.run_name:
+                raise InputError(f"{wrong}: it holds {found!r}. Name it with --baseline {found}.")
+            settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+            info = DataInfo.from_dict(checkpoint["data"])
+            if task is not None and info.task != task:
+                raise InputError(f"{path} was trained on task {info.task!r}, not on {task!r}. Name it with --task.")
+            module = cls(**settings)
+            module.ensure_built(info)
+            module.load_state_dict(checkpoint["state_dict"])
+        except InputError:
+            raise
+        except OSError as error:
+            raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
+        except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{wrong} written by 'cdsa fit', or it is damaged: {reason[:200]}.") from None
+        return module.eval()
+
+    # ---- the optimiser: one flat vector, one slice per group -----------------------------------------------------
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        self.groups = self.parameter_groups()
+        for group in self.groups:
+            if group.schedule not in ("constant", "cosine"):
+                raise unknown_name("lr_schedule", group.schedule, ("constant", "cosine"))
+        self.params = [param for group in self.groups for param in group.params]
+        self.flat = flatten(self.params)
+        start, self.slices = 0, []
+        for group in self.groups:
+            size = sum(param.numel() for param in group.params)
+            self.slices.append(slice(start, start + size))
+            start += size
+        groups = [
+            {"params": [nn.Parameter(self.flat[part])], "lr": group.lr}
+            for group, part in zip(self.groups, self.slices, strict=True)
+        ]
+        return torch.optim.Adam(groups, fused=True)
+
+    def set_learning_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """The schedule's learning rates for step `step` (counted from 0)."""
+        for group, slot in zip(self.groups, optimizer.param_groups, strict=True):
+            if group.schedule == "cosine":
+                slot["lr"] = group.lr * 0.5 * (1 + math.cos(math.pi * min(step / self.total_steps, 1.0)))
+
+    # ---- training ------------------------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        self.total_steps = self.trainer.max_steps
+        self.streams = SeedStreams(self.seeds, self.device)
+        self.columns = self.data_info.columns
+        self.gradients: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._gradients
+        if self.compile_step:
+            self.gradients = torch.compile(self._gradients)
+
+    def _gradients(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        losses = self.losses(Batch(*rows.split(self.columns, -1)), noise)
+        # Sum, not mean: each seed's Adam step stays that of a solo run.
+        total = torch.stack(list(losses.values())).sum()
+        gradients = torch.autograd.grad(total, self.params)
+        return torch.cat([gradient.flatten() for gradient in gradients]), losses
+
+    def training_step(self, chunk: Float[Tensor, "E K B D"], batch_idx: int) -> None:
+        step, size = self.trainer.global_step, chunk.shape[2]
+        optimizer = self.optimizers()
+        raw = optimizer.optimizer  # type: ignore[union-attr]
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        noise = self.streams.normal("noise", step // self.inner_steps, (self.inner_steps, size * world, self.noise_dim))
+        noise = noise[:, :, rank * size : (rank + 1) * size]
+        done = step % self.inner_steps  # a run may be resumed, or end, within a chunk
+        for k in range(done, min(self.inner_steps, done + self.total_steps - step)):
+            gradient, losses = self.gradients(chunk[:, k], noise[:, k])
+            if world > 1:
+                gradient = self.trainer.strategy.reduce(gradient, reduce_op="mean")
+            self.set_learning_rates(raw, step + k - done)
+            for slot, part in zip(raw.param_groups, self.slices, strict=True):
+                slot["params"][0].grad = gradient[part]
+            optimizer.step()  # type: ignore[union-attr]
+            self.after_step()
+        interval = max(1, self.trainer.log_every_n_steps // self.inner_steps)
+        if batch_idx % interval == 0:
+            self.log_dict({f"train/{name}": loss.detach().mean() for name, loss in losses.items()}, sync_dist=world > 1)
