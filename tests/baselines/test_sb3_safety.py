@@ -1,6 +1,7 @@
 """Stable-Baselines3 zips from strangers: nothing in them is executed, and what cannot be read is told by name."""
 
 import base64
+import io
 import os
 import pickle
 import zipfile
