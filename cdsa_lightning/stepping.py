@@ -73,6 +73,7 @@ class SteppedModule(LightningModule):
             raise InputError(f"inner_steps must be at least 1, got {inner_steps}.")
         self.inner_steps, self.compile_step = inner_steps, compile
         self.built = False
+        self.schedule_steps: int | None = None  # length of a learning-rate schedule; None for the run's max_steps
 
     # ---- what a subclass writes --------------------------------------------------------------------------------
 
@@ -175,12 +176,14 @@ class SteppedModule(LightningModule):
         """The schedule's learning rates for step `step` (counted from 0)."""
         for group, slot in zip(self.groups, optimizer.param_groups, strict=True):
             if group.schedule == "cosine":
-                slot["lr"] = group.lr * 0.5 * (1 + math.cos(math.pi * min(step / self.total_steps, 1.0)))
+                slot["lr"] = group.lr * 0.5 * (1 + math.cos(math.pi * min(step / self.schedule_steps, 1.0)))
 
     # ---- training ------------------------------------------------------------------------------------------------
 
     def on_fit_start(self) -> None:
         self.total_steps = self.trainer.max_steps
+        if self.schedule_steps is None:
+            self.schedule_steps = self.total_steps
         self.streams = SeedStreams(self.seeds, self.device)
         self.columns = self.data_info.columns
         self.gradients: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._gradients
