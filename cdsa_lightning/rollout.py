@@ -139,7 +139,7 @@ def stream(policy: Policy, env: VectorEnv, seed: int) -> Iterator[Trajectory]:
     with acting(policy, env, seed):
         begun, tape = env.num_envs, Tape(env.num_envs)
         every = np.arange(env.num_envs)
-        obs = float32(env.reset(seed=[episode_seed(seed, k) for k in every])[0])  # type: ignore[arg-type]
+        obs = float32(env.reset(seed=[episode_seed(seed, k) for k in every.tolist()])[0])  # type: ignore[arg-type]
         while True:
             decision = decide(policy, obs.reshape(policy.num_seeds, -1, obs.shape[-1]))
             action = decision.action.reshape(env.num_envs, -1)
@@ -148,13 +148,13 @@ def stream(policy: Policy, env: VectorEnv, seed: int) -> Iterator[Trajectory]:
             after, reward, terminated, truncated, _ = env.step(action)
             tape.append(every, obs=obs, action=action, reward=reward)
             obs, done = float32(after), terminated | truncated
-            for lane in np.flatnonzero(done):
-                episode = tape.cut(int(lane))
+            for lane in np.flatnonzero(done).tolist():
+                episode = tape.cut(lane)
                 episode["obs"] = np.concatenate((episode["obs"], obs[lane : lane + 1]))
                 yield Trajectory(**episode, terminated=bool(terminated[lane]), truncated=bool(truncated[lane]))
             if done.any():
                 seeds: list[int | None] = [None] * env.num_envs
-                for lane in np.flatnonzero(done):
+                for lane in np.flatnonzero(done).tolist():
                     seeds[lane], begun = episode_seed(seed, begun), begun + 1
                 obs = float32(env.reset(seed=seeds, options={"reset_mask": done})[0])  # type: ignore[arg-type]
 
@@ -181,7 +181,7 @@ class _Run:
         """Start the next waiting episode in each of `lanes`, as far as there are any."""
         self.active[lanes] = False
         env_seeds: list[int | None] = [None] * self.env.num_envs
-        for lane in lanes:
+        for lane in lanes.tolist():
             index = next(self.waiting[self.owner[lane]], None)
             if index is not None:
                 self.episode[lane], self.active[lane] = index, True
@@ -253,10 +253,10 @@ class _Run:
         for key, total in self.totals.items():
             table = self.results.setdefault(key, np.zeros(self.shape))
             table[self.owner[lanes], self.episode[lanes]] = total[lanes]
-        for lane in lanes:
+        for lane in lanes.tolist():
             seed, episode = int(self.owner[lane]), int(self.episode[lane])
             if episode < self.record:
-                steps = self.tape.cut(int(lane))
+                steps = self.tape.cut(lane)
                 steps["obs"] = np.concatenate((steps["obs"], self.obs[lane : lane + 1]))
                 self.traces.append(Trace(seed, episode, **steps))
 

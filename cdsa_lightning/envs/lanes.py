@@ -155,13 +155,13 @@ class Lanes(FrozenLanes):
         super().__init__(len(env_fns), first.observation_space, first.action_space, first.render_mode)
 
     def _restart(self, lanes: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
-        for lane, seed in zip(lanes, seeds, strict=True):
+        for lane, seed in zip(lanes.tolist(), seeds, strict=True):
             self._obs[lane], info = self.envs[lane].reset(seed=seed, options=options)
             self._write_info(lane, info)
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         reward = np.zeros(lanes.size)
-        for row, lane in enumerate(lanes):
+        for row, lane in enumerate(lanes.tolist()):
             step = self.envs[lane].step(actions[row])
             self._obs[lane], reward[row], self._terminated[lane], self._truncated[lane], info = step
             self._write_info(lane, info)

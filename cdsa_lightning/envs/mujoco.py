@@ -65,7 +65,7 @@ class MujocoLanes(FrozenLanes):
     def _restart(self, lanes: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
         env, model = self._constants, self._model
         noise = env._reset_noise_scale
-        for lane, seed in zip(lanes, seeds, strict=True):
+        for lane, seed in zip(lanes.tolist(), seeds, strict=True):
             rng = self._generator(lane, seed)
             data, _, qpos, qvel = self._views[lane]
             mujoco.mj_resetData(model, data)

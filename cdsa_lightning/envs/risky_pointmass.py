@@ -80,7 +80,7 @@ def draw_episode(rng: np.random.Generator, start: str, steps: int) -> tuple[np.n
         position = 0.85 - rng.uniform(0.0, 0.05, size=2)
     else:
         position = rng.uniform(0.1, 0.9, size=2)
-        while in_disc(position):
+        while in_disc(position[None]).item():
             position = rng.uniform(0.1, 0.9, size=2)
     return position, rng.uniform(size=steps)
 
@@ -153,19 +153,19 @@ class RiskyPointMass(gym.Env):
         start = (options or {}).get("start", self.start)
         self._position, self._luck = draw_episode(self.np_random, start, self.max_episode_steps)
         self._step = 0
-        return self._observe(), {"in_risk_region": bool(in_disc(self._position))}
+        return self._observe(), {"in_risk_region": in_disc(self._position[None]).item()}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Move by `action` [2]."""
         # Beyond the limit (a caller that ignores truncation) the last luck is used again.
-        luck = self._luck[min(self._step, len(self._luck) - 1)]
-        action = np.asarray(action, dtype=np.float64)
-        self._position, reward, terminated, infos = transition(
-            self._position, action, luck, self.risk_prob, self.risk_penalty
+        luck = self._luck[[min(self._step, len(self._luck) - 1)]]
+        actions = np.asarray(action, dtype=np.float64)[None]
+        position, reward, terminated, infos = transition(
+            self._position[None], actions, luck, self.risk_prob, self.risk_penalty
         )
-        self._step += 1
-        info = {"cost": float(infos["cost"]), "in_risk_region": bool(infos["in_risk_region"])}
-        return self._observe(), float(reward), bool(terminated), self._step >= self.max_episode_steps, info
+        self._position, self._step = position[0], self._step + 1
+        info = {key: value.item() for key, value in infos.items()}
+        return self._observe(), reward.item(), terminated.item(), self._step >= self.max_episode_steps, info
 
     def render(self) -> np.ndarray | None:
         """A picture, uint8 [320, 320, 3], where render_mode is "rgb_array"."""
@@ -206,7 +206,7 @@ class RiskyPointMassVector(FrozenLanes):
 
     def _restart(self, lanes: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
         start = (options or {}).get("start", self.start)
-        for lane, seed in zip(lanes, seeds, strict=True):
+        for lane, seed in zip(lanes.tolist(), seeds, strict=True):
             rng = self._generator(lane, seed)
             self._position[lane], self._luck[lane] = draw_episode(rng, start, self.max_episode_steps)
         self._steps[lanes] = 0

@@ -23,7 +23,9 @@ ID = "cdsa/RiskyPointMass-v0"
 
 def one(position, action=(0.0, 0.0), luck=0.0, risk_prob=0.9, risk_penalty=50.0):
     """`transition` of a single point."""
-    return transition(np.array(position), np.array(action), np.array(luck), risk_prob, risk_penalty)
+    args = (np.array(value)[None] for value in (position, action, luck))
+    following, reward, terminated, infos = transition(*args, risk_prob, risk_penalty)
+    return following[0], reward[0], terminated[0], {key: value[0] for key, value in infos.items()}
 
 
 def test_the_reward_is_minus_the_distance_before_the_step_minus_a_tenth():
