@@ -23,7 +23,17 @@ from gymnasium.spaces import Box
 from cdsa_lightning.envs.lanes import FrozenLanes
 from cdsa_lightning.errors import InputError, unknown_name
 
-__all__ = ["CENTRE", "GOAL", "RADIUS", "RiskyPointMass", "RiskyPointMassVector", "in_disc", "transition"]
+__all__ = [
+    "CENTRE",
+    "GOAL",
+    "MAX_STEP",
+    "RADIUS",
+    "RiskyPointMass",
+    "RiskyPointMassVector",
+    "draw_episode",
+    "in_disc",
+    "transition",
+]
 
 GOAL = np.array([0.1, 0.1])
 CENTRE = np.array([0.5, 0.5])
