@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.sources.minari_hdf5 import write_episodes
 from cdsa_lightning.sources.transitions import Episode
 
 __all__ = ["dataset_path", "is_stored", "metadata", "partial_path", "root", "stored_ids", "write_dataset"]
@@ -154,11 +155,15 @@ def _fill(
             data_format=data_format,
         )
     storage.update_metadata({"dataset_id": dataset_id, "minari_version": minari.__version__, **facts})
-    # Minari measures the folder after every episode, which is quadratic in their number; once at the end is enough.
-    storage.get_size = lambda: 0.0
-    for chunk in _chunks(_buffers(episodes)):
-        storage.update_episodes(chunk)
-    del storage.get_size
+    if data_format == "hdf5":
+        count, steps = write_episodes(data / "main_data.hdf5", episodes)
+        storage.update_metadata({"total_episodes": count, "total_steps": steps})
+    else:
+        # Minari measures the folder after every episode, which is quadratic in their number; once at the end will do.
+        storage.get_size = lambda: 0.0
+        for chunk in _chunks(_buffers(episodes)):
+            storage.update_episodes(chunk)
+        del storage.get_size
     storage.update_metadata({"dataset_size": float(storage.get_size())})
 
 
