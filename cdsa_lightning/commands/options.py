@@ -1,0 +1,64 @@
+"""What `cdsa evaluate` can be told; apart from heavy imports, since jsonargparse resolves every name beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Evaluate a baseline against its corrected self.
+
+    Args:
+        baseline: An installed baseline, for instance iql; `cdsa datasets` and the README list them.
+        task: Task to evaluate on; by default that of the checkpoint, or of the newest corrector.
+        checkpoint: Of the baseline; by default the newest under runs/. Baselines such as random need none.
+        corrector: A corrector.safetensors; by default the newest of the task under runs/. "none": the baseline alone.
+        preset: Take the newest corrector of this preset (paper or robust), and its recommended coefficients.
+        k1: Weight of the action score.
+        k2: Weight of the inverse-dynamics action.
+        num_steps: Passes over the schedule.
+        schedule: Action sigmas visited in turn, for instance [0.4,0.2,0.1].
+        state_step: How far along the state score the target of the inverse dynamics lies.
+        a2: paper, residual or off.
+        units: Of k1 and state_step: raw or sigma2.
+        gate: Correct only where the predicted noise exceeds this quantile of the data's.
+        max_shift: Longest correction, in action units.
+        action_noise: Standard deviation of Gaussian noise on the baseline's actions, action units.
+        ablation: Evaluate also without a1 (k1 = 0) and without a2 (k2 = 0).
+        episodes: Episodes per training seed; by default the task's number.
+        seed: Of the environments and of the noise.
+        env_kwargs: Settings of the environment, for instance --env_kwargs.start corner.
+        output: Directory of the results; by default runs/TASK/evaluate/DATE-TIME.
+        runs: Where runs are looked up and kept.
+        wandb: W&B mode: auto (online with a key, offline without), online, offline or off (also --no-wandb).
+        threads: Threads of PyTorch; one is fastest for small networks.
+        quiet: Print nothing.
+    """
+
+    baseline: str
+    task: str | None = None
+    checkpoint: str | None = None
+    corrector: str | None = None
+    preset: str | None = None
+    k1: float | None = None
+    k2: float | None = None
+    num_steps: int | None = None
+    schedule: list[float] | None = None
+    state_step: float | None = None
+    a2: str | None = None
+    units: str | None = None
+    gate: float | None = None
+    max_shift: float | None = None
+    action_noise: float = 0.0
+    ablation: bool = False
+    episodes: int | None = None
+    seed: int = 0
+    env_kwargs: dict[str, bool | int | float | str] | None = None
+    output: str | None = None
+    runs: str = "runs"
+    wandb: str = "auto"
+    threads: int = 1
+    quiet: bool = False
