@@ -11,44 +11,10 @@ from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.corrector import CorrectedPolicy, Correction, Corrector
 from cdsa_lightning.core.networks import Networks, NetworkSettings
 from cdsa_lightning.core.policy import FunctionPolicy, Policy
-from cdsa_lightning.envs import Lanes, make_lanes
+from cdsa_lightning.envs import make_lanes
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.rollout import NoisyPolicy, episode_seed, rollout, stream
-
-
-class Countdown(gym.Env):
-    """Lasts as many steps as its generator says; observes (steps left, the seed's tag); pays the first action entry."""
-
-    observation_space = gym.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-    action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
-    begun: list[int] = []
-
-    def __init__(self, longest=9):
-        self.longest = longest
-
-    def observe(self):
-        return np.array([self.left, self.tag], dtype=np.float64)
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        Countdown.begun.append(seed)
-        self.left, self.tag, self.x = int(self.np_random.integers(1, self.longest + 1)), float(seed), 3.0
-        return self.observe(), {"x_position": self.x}
-
-    def step(self, action):
-        self.left -= 1
-        self.x += 0.5
-        infos = {"cost": 2.0, "success": self.left == 0, "x_position": self.x, "unknown": 7.0}
-        return self.observe(), float(action[0]), self.left == 0, False, infos
-
-
-class CountdownTask:
-    """Counts the lanes it was asked for."""
-
-    def make_env(self, num_envs, **env_kwargs):
-        Countdown.begun = []
-        self.num_envs = num_envs
-        return Lanes([lambda: Countdown(**env_kwargs) for _ in range(num_envs)])
+from countdown import BOUNDS, Countdown, CountdownTask, constant, lengths_of
 
 
 class Named:
@@ -62,29 +28,6 @@ class Named:
 
 
 POINT = Named("cdsa/RiskyPointMass-v0")
-BOUNDS = ([-1.0, -1.0], [1.0, 1.0])
-
-
-def lengths_of(seed, episodes, longest=9):
-    """What the lengths must be, from the seeds alone."""
-    return [np.random.default_rng(episode_seed(seed, i)).integers(1, longest + 1) for i in range(episodes)]
-
-
-def constant(value, seeds=1):
-    """A policy of E seeds whose action's first entry is `value` plus the seed's index / 10."""
-
-    class Constant(Policy):
-        num_seeds = seeds
-        widths: list[int] = []
-
-        def forward(self, obs):
-            self.widths.append(obs.shape[-2])
-            action = torch.full((*obs.shape[:-1], 2), float(value))
-            if obs.ndim == 3:
-                action += torch.arange(obs.shape[0]).view(-1, 1, 1) / 10
-            return action
-
-    return Constant(*BOUNDS)
 
 
 def straight():
@@ -240,25 +183,6 @@ def test_an_uncorrected_policy_shifts_and_clips_nothing():
     assert (episodes.clip_fraction == 0).all()
 
 
-def test_noise_has_the_asked_deviation_and_repeats_after_reseeding():
-    noisy = NoisyPolicy(constant(0.0), 0.2, seed=7)
-    obs = torch.zeros(4000, 2)
-    first = noisy(obs)
-    assert first.std().item() == pytest.approx(0.2, rel=0.03)
-    assert first.mean().item() == pytest.approx(0.0, abs=0.01)
-    assert not torch.equal(first, noisy(obs))
-    noisy.reseed(7)
-    assert torch.equal(first, noisy(obs))
-    assert NoisyPolicy(constant(0.0), 50.0)(obs).abs().max() == 1.0
-
-
-def test_noisy_rollouts_repeat_and_keep_the_seeds_apart():
-    policy = NoisyPolicy(constant(0.0, seeds=2), 0.3)
-    first, again = (rollout(policy, CountdownTask(), 5, seed=3) for _ in range(2))
-    assert np.array_equal(first.returns, again.returns)
-    assert not np.allclose(first.returns[0], first.returns[1] - 0.1 * first.lengths[1])
-
-
 def test_the_policys_mode_is_restored_and_the_environment_closed():
     closed = []
 
@@ -272,30 +196,6 @@ def test_the_policys_mode_is_restored_and_the_environment_closed():
     rollout(policy, Task(), 1, seed=0)
     assert policy.training
     assert closed == [True]
-
-
-def test_stream_yields_whole_episodes_and_never_ends():
-    env = CountdownTask().make_env(4)
-    trajectories = list(itertools.islice(stream(constant(0.5), env, seed=9), 50))
-    for trajectory in trajectories:
-        length = len(trajectory.reward)
-        assert trajectory.obs[:, 0].tolist() == list(range(length, -1, -1))
-        assert len(set(trajectory.obs[:, 1])) == 1
-        assert (trajectory.action == 0.5).all()
-        assert trajectory.obs.dtype == trajectory.action.dtype == np.float32
-        assert trajectory.terminated
-        assert not trajectory.truncated
-    begun = {np.float32(episode_seed(9, k)) for k in range(54)}
-    assert {trajectory.obs[0, 1] for trajectory in trajectories} <= begun
-    assert len(Countdown.begun) == len(set(Countdown.begun))
-
-
-def test_stream_shares_lanes_out_among_training_seeds():
-    env = CountdownTask().make_env(4)
-    values = {round(float(t.action[0, 0]), 3) for t in itertools.islice(stream(constant(0.5, 2), env, 0), 20)}
-    assert values == {0.5, 0.6}
-    with pytest.raises(InputError, match="4 lanes.*3 seeds"):
-        next(stream(constant(0.5, 3), env, 0))
 
 
 def test_a_nan_action_names_step_episode_and_seed():
@@ -328,9 +228,3 @@ def test_a_policy_of_another_action_space_is_refused():
     policy = FunctionPolicy(lambda obs: obs, [-1.0] * 3, [1.0] * 3)
     with pytest.raises(InputError, match=r"3 action entries.*\(2,\)"):
         rollout(policy, CountdownTask(), 1, seed=0)
-
-
-@pytest.mark.parametrize("std", [-0.1, float("nan"), float("inf")])
-def test_a_noise_that_is_no_deviation_is_refused(std):
-    with pytest.raises(InputError, match="deviation"):
-        NoisyPolicy(constant(0.0), std)
