@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -122,17 +122,13 @@ class Report:
     @cached_property
     def statistics(self) -> dict[str, dict[str, float]]:
         """Per arm the entries of `STATISTICS` that its environment has."""
-        every = {
-            name: {key: statistic(episodes, self.task) for key, statistic in STATISTICS.items()}
-            for name, episodes in self.arms.items()
-        }
-        return {name: {key: v for key, v in values.items() if v is not None} for name, values in every.items()}
+        return {name: _statistics(episodes, self.task) for name, episodes in self.arms.items()}
 
     @cached_property
-    def scores_per_seed(self) -> dict[str, list[float]]:
-        """Per arm the mean normalised score of each training seed."""
+    def per_seed(self) -> dict[str, list[dict[str, float]]]:
+        """Per arm the same statistics of each training seed alone."""
         return {
-            name: np.asarray(self.task.normalized_score(episodes.returns)).mean(axis=1).tolist()
+            name: [_statistics(_one_seed(episodes, seed), self.task) for seed in range(len(episodes.returns))]
             for name, episodes in self.arms.items()
         }
 
@@ -193,7 +189,7 @@ class Report:
             "seed": self.seed,
             "episodes_per_seed": first.shape[1],
             "arms": {
-                name: {**values, "seeds": len(self.scores_per_seed[name]), "score_per_seed": self.scores_per_seed[name]}
+                name: {**values, "seeds": len(self.per_seed[name]), "per_seed": self.per_seed[name]}
                 for name, values in self.statistics.items()
             },
             "differences": [
@@ -258,6 +254,17 @@ def _baseline_of(name: str) -> str | None:
     """X of ``cdsa(X)`` and of ``cdsa(X) without a1``."""
     match = re.fullmatch(r"cdsa\((.+)\)(?: .*)?", name)
     return match.group(1) if match else None
+
+
+def _statistics(episodes: Episodes, task: Task) -> dict[str, float]:
+    values = {key: statistic(episodes, task) for key, statistic in STATISTICS.items()}
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _one_seed(episodes: Episodes, seed: int) -> Episodes:
+    rows = {key: value[seed : seed + 1] for key, value in vars(episodes).items() if isinstance(value, np.ndarray)}
+    info = {key: value[seed : seed + 1] for key, value in episodes.info.items()}
+    return replace(episodes, **rows, info=info, traces=[])
 
 
 def _pooled(episodes: Episodes) -> torch.Tensor:

@@ -41,7 +41,7 @@ def test_statistics_are_those_of_the_pooled_episodes():
     assert values["cvar_25"] == 15
     assert values["cvar_5"] == 10
     assert (values["episode_length"], values["shift"], values["clip_fraction"]) == (7, 0.25, 0.5)
-    assert report.scores_per_seed == {"iql": [12.5, 32.5]}
+    assert [seed["normalized_score"] for seed in report.per_seed["iql"]] == [12.5, 32.5]
 
 
 def test_statistics_hold_only_what_the_environment_tells():
@@ -57,6 +57,14 @@ def test_risky_worlds_count_episodes_with_a_violation_and_reach_the_goal_where_t
     risky = episodes([[1, 2, 3, 4]], in_risk_region=[[0, 9, 0, 0]], cost=[[0, 2, 0, 0]])
     values = Report(RAW, {"iql": risky}).statistics["iql"]
     assert (values["violation_rate"], values["cost"], values["success_rate"]) == (0.25, 0.5, 0.5)
+
+
+def test_every_seed_is_told_apart():
+    risky = episodes([[1, 2], [3, 5]], in_risk_region=[[0, 9], [0, 0]])
+    first, second = Report(RAW, {"iql": risky}).per_seed["iql"]
+    assert (first["violation_rate"], second["violation_rate"]) == (0.5, 0)
+    assert (first["return"], second["return"]) == (1.5, 4)
+    assert Report(RAW, {"iql": risky}).to_json()["arms"]["iql"]["per_seed"] == [first, second]
 
 
 def test_success_of_the_environment_counts_where_there_is_one():

@@ -100,7 +100,7 @@ def test_json_says_what_made_the_numbers(report, tmp_path):
     kept = json.loads(paths[0].read_text())
     assert kept["about"] == {"coefficients": {"k1": 0.1}}
     assert (kept["task"], kept["seed"], kept["arms"]["cdsa(iql)"]["seeds"]) == ("hopper-fake", 3, 2)
-    assert kept["arms"]["cdsa(iql)"]["score_per_seed"] == [8.0, 18.0]
+    assert kept["arms"]["cdsa(iql)"]["per_seed"][1]["normalized_score"] == 18.0
     assert kept["differences"][0]["verdict"] == "no evidence"
     assert {"python", "torch", "numpy", "gymnasium"} <= set(kept["versions"])
     assert paths[2].read_bytes().startswith(b"\x89PNG")
