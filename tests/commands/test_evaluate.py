@@ -1,7 +1,6 @@
-"""`cdsa evaluate`: what it finds, what it refuses, and one whole run on a real environment."""
+"""`cdsa evaluate`: whole runs on real environments, and what it refuses."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -10,72 +9,19 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from cdsa_lightning import cli, registry
-from cdsa_lightning.commands.arms import find_subject, make_arms
+from cdsa_lightning import cli
 from cdsa_lightning.commands.options import Options
-from cdsa_lightning.core.artifact import save_corrector
-from cdsa_lightning.core.coefficients import Coefficients
-from cdsa_lightning.core.corrector import CorrectedPolicy, Corrector
-from cdsa_lightning.core.networks import Networks, NetworkSettings
-from cdsa_lightning.core.policy import FunctionPolicy
-from cdsa_lightning.core.seeds import init_generators
-from cdsa_lightning.errors import InputError
-from cdsa_lightning.rollout import NoisyPolicy
-
-TASK = "risky-pointmass"
-OWN = Coefficients(k1=0.5, units="sigma2")
+from evaluation_files import TASK, install_strangers, kept, leave, write_corrector
 
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN):
-    networks = Networks(*dims, NetworkSettings(predict="noise", action_sigmas=(0.7,)), init_generators(range(2)))
-    low, high = [-0.1] * dims[1], [0.1] * dims[1]
-    info = {"task": task, "env_id": "E", "preset": preset}
-    return save_corrector(Corrector(networks, low, high, dims[0], own, info), path)
-
-
-def kept(run, task=TASK, **values):
-    return write_corrector(f"runs/{task}/cdsa/{run}/corrector.safetensors", task, **values)
+    leave(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def stranger(monkeypatch):
-    """A baseline that is restored from a checkpoint; returns the checkpoints it was given."""
-    given = []
-
-    def load(name, checkpoint, task):
-        if checkpoint is None:
-            raise InputError(f"Baseline {name!r} is restored from a file.")
-        given.append(str(checkpoint))
-        return FunctionPolicy(lambda obs: obs[:, :2] * 0, task.low, task.high)
-
-    monkeypatch.setattr(registry, "load_policy", load)
-    monkeypatch.setattr(registry, "names", lambda: ["iql", "mine"])
-    return given
-
-
-def checkpoint(name, run, task=TASK):
-    path = Path(f"runs/{task}/{name}/{run}/last.ckpt")
-    path.parent.mkdir(parents=True)
-    path.touch()
-    os.utime(path, ns=(int(run), int(run)))
-    return path
-
-
-def arms(**values):
-    options = Options(**values)
-    subject = find_subject(options)
-    made, about = make_arms(options, subject)
-    return made, about, "\n".join(subject.notes)
-
-
-# ---- a whole run ---------------------------------------------------------------------------------------------------
+    return install_strangers(monkeypatch)
 
 
 def test_a_whole_run_prints_and_keeps_everything(capsys, tmp_path):
@@ -137,85 +83,6 @@ def test_hopper_reports_length_and_forward_distance(capsys):
     assert "forward distance" in shown
     assert "episode length" in shown
     assert "normalised score" in shown
-
-
-# ---- what is found -------------------------------------------------------------------------------------------------
-
-
-def test_the_newest_checkpoint_names_the_task_and_the_newest_corrector_follows(stranger):
-    checkpoint("iql", "1", "hopper-random")
-    newest = checkpoint("iql", "2")
-    kept("1")
-    made, about, notes = arms(baseline="iql")
-    assert stranger == [str(newest)]
-    assert list(made) == ["iql", "cdsa(iql)"]
-    assert isinstance(made["cdsa(iql)"], CorrectedPolicy)
-    assert f"baseline      iql from {newest} (the newest)" in notes
-    assert about["checkpoint"] == str(newest)
-
-
-def test_a_named_task_wants_a_checkpoint_of_that_task(stranger):
-    older = checkpoint("iql", "1")
-    checkpoint("iql", "2", "hopper-random")
-    kept("1")
-    arms(baseline="iql", task=TASK)
-    assert stranger == [str(older)]
-
-
-def test_a_named_checkpoint_in_a_run_says_its_task(stranger):
-    older = checkpoint("iql", "1")
-    checkpoint("iql", "2", "hopper-random")
-    kept("1")
-    _, _, notes = arms(baseline="iql", checkpoint=str(older))
-    assert f"task          {TASK}" in notes
-    assert f"iql from {older}\n" in notes
-
-
-def test_the_corrector_of_the_wanted_preset_is_taken():
-    robust = kept("1")
-    kept("2", preset="paper")
-    _, about, _ = arms(baseline="shortest_path", preset="robust")
-    assert about["corrector"] == str(robust)
-
-
-def test_recommended_coefficients_are_taken_and_single_ones_replaced():
-    kept("1")
-    _, about, notes = arms(baseline="shortest_path")
-    assert about["coefficients"]["num_steps"] == 5  # reference/coefficients.csv
-    assert "recommended for shortest_path on risky-pointmass with preset robust" in notes
-    _, about, notes = arms(baseline="shortest_path", k1=0.5, num_steps=2, schedule=[0.7, 0.7])
-    assert about["coefficients"]["k1"] == 0.5
-    assert about["coefficients"]["k2"] == 1
-    assert about["coefficients"]["schedule"] == [0.7, 0.7]
-    assert "k1, num_steps, schedule as given" in notes
-
-
-def test_without_a_recommendation_the_correctors_own_coefficients_serve():
-    kept("1", preset="paper")
-    _, about, notes = arms(baseline="shortest_path")
-    assert about["coefficients"] == OWN.to_dict()
-    assert "the corrector's own: none are recommended for shortest_path with preset paper" in notes
-
-
-def test_coefficients_that_change_nothing_are_called_so():
-    kept("1", preset="paper", own=Coefficients.none())
-    assert "the correction changes nothing: name others with --k1 and --k2" in arms(baseline="shortest_path")[2]
-
-
-def test_noise_is_part_of_the_baseline_that_is_corrected():
-    kept("1")
-    made, _, _ = arms(baseline="shortest_path", action_noise=0.3)
-    assert list(made) == ["shortest_path+noise(0.3)", "cdsa(shortest_path+noise(0.3))"]
-    assert isinstance(made["cdsa(shortest_path+noise(0.3))"].policy, NoisyPolicy)
-
-
-def test_ablation_leaves_out_what_is_zero_already():
-    kept("1")
-    made, _, _ = arms(baseline="shortest_path", ablation=True, k2=0.0)
-    assert list(made) == ["shortest_path", "cdsa(shortest_path)", "cdsa(shortest_path) without a1"]
-
-
-# ---- what is refused -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

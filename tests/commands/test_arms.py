@@ -1,0 +1,100 @@
+"""What `cdsa evaluate` finds under runs/ when it is not told."""
+
+import pytest
+
+from cdsa_lightning.commands.arms import find_subject, make_arms
+from cdsa_lightning.commands.options import Options
+from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.core.corrector import CorrectedPolicy
+from cdsa_lightning.rollout import NoisyPolicy
+from evaluation_files import OWN, TASK, checkpoint, install_strangers, kept, leave
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    leave(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def stranger(monkeypatch):
+    return install_strangers(monkeypatch)
+
+
+def arms(**values):
+    options = Options(**values)
+    subject = find_subject(options)
+    made, about = make_arms(options, subject)
+    return made, about, "\n".join(subject.notes)
+
+
+def test_the_newest_checkpoint_names_the_task_and_the_newest_corrector_follows(stranger):
+    checkpoint("iql", "1", "hopper-random")
+    newest = checkpoint("iql", "2")
+    kept("1")
+    made, about, notes = arms(baseline="iql")
+    assert stranger == [str(newest)]
+    assert list(made) == ["iql", "cdsa(iql)"]
+    assert isinstance(made["cdsa(iql)"], CorrectedPolicy)
+    assert f"baseline      iql from {newest} (the newest)" in notes
+    assert about["checkpoint"] == str(newest)
+
+
+def test_a_named_task_wants_a_checkpoint_of_that_task(stranger):
+    older = checkpoint("iql", "1")
+    checkpoint("iql", "2", "hopper-random")
+    kept("1")
+    arms(baseline="iql", task=TASK)
+    assert stranger == [str(older)]
+
+
+def test_a_named_checkpoint_in_a_run_says_its_task(stranger):
+    older = checkpoint("iql", "1")
+    checkpoint("iql", "2", "hopper-random")
+    kept("1")
+    _, _, notes = arms(baseline="iql", checkpoint=str(older))
+    assert f"task          {TASK}" in notes
+    assert f"iql from {older}\n" in notes
+
+
+def test_the_corrector_of_the_wanted_preset_is_taken():
+    robust = kept("1")
+    kept("2", preset="paper")
+    _, about, _ = arms(baseline="shortest_path", preset="robust")
+    assert about["corrector"] == str(robust)
+
+
+def test_recommended_coefficients_are_taken_and_single_ones_replaced():
+    kept("1")
+    _, about, notes = arms(baseline="shortest_path")
+    assert about["coefficients"]["num_steps"] == 5  # reference/coefficients.csv
+    assert "recommended for shortest_path on risky-pointmass with preset robust" in notes
+    _, about, notes = arms(baseline="shortest_path", k1=0.5, num_steps=2, schedule=[0.7, 0.7])
+    assert about["coefficients"]["k1"] == 0.5
+    assert about["coefficients"]["k2"] == 1
+    assert about["coefficients"]["schedule"] == [0.7, 0.7]
+    assert "k1, num_steps, schedule as given" in notes
+
+
+def test_without_a_recommendation_the_correctors_own_coefficients_serve():
+    kept("1", preset="paper")
+    _, about, notes = arms(baseline="shortest_path")
+    assert about["coefficients"] == OWN.to_dict()
+    assert "the corrector's own: none are recommended for shortest_path with preset paper" in notes
+
+
+def test_coefficients_that_change_nothing_are_called_so():
+    kept("1", preset="paper", own=Coefficients.none())
+    assert "the correction changes nothing: name others with --k1 and --k2" in arms(baseline="shortest_path")[2]
+
+
+def test_noise_is_part_of_the_baseline_that_is_corrected():
+    kept("1")
+    made, _, _ = arms(baseline="shortest_path", action_noise=0.3)
+    assert list(made) == ["shortest_path+noise(0.3)", "cdsa(shortest_path+noise(0.3))"]
+    assert isinstance(made["cdsa(shortest_path+noise(0.3))"].policy, NoisyPolicy)
+
+
+def test_ablation_leaves_out_what_is_zero_already():
+    kept("1")
+    made, _, _ = arms(baseline="shortest_path", ablation=True, k2=0.0)
+    assert list(made) == ["shortest_path", "cdsa(shortest_path)", "cdsa(shortest_path) without a1"]

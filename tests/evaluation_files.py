@@ -1,0 +1,57 @@
+"""What earlier commands leave under runs/, made small: untrained correctors, empty checkpoints."""
+
+import os
+from pathlib import Path
+
+from cdsa_lightning import registry
+from cdsa_lightning.core.artifact import save_corrector
+from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.core.corrector import Corrector
+from cdsa_lightning.core.networks import Networks, NetworkSettings
+from cdsa_lightning.core.policy import FunctionPolicy
+from cdsa_lightning.core.seeds import init_generators
+from cdsa_lightning.errors import InputError
+
+TASK = "risky-pointmass"
+OWN = Coefficients(k1=0.5, units="sigma2")
+
+
+def leave(tmp_path, monkeypatch):
+    """Work in an empty folder, without what this machine says about W&B."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN):
+    networks = Networks(*dims, NetworkSettings(predict="noise", action_sigmas=(0.7,)), init_generators(range(2)))
+    low, high = [-0.1] * dims[1], [0.1] * dims[1]
+    info = {"task": task, "env_id": "E", "preset": preset}
+    return save_corrector(Corrector(networks, low, high, dims[0], own, info), path)
+
+
+def kept(run, task=TASK, **values):
+    return write_corrector(f"runs/{task}/cdsa/{run}/corrector.safetensors", task, **values)
+
+
+def checkpoint(name, run, task=TASK):
+    path = Path(f"runs/{task}/{name}/{run}/last.ckpt")
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, ns=(int(run), int(run)))
+    return path
+
+
+def install_strangers(monkeypatch):
+    """Two baselines that are restored from checkpoints; the list of the checkpoints that they are given."""
+    given = []
+
+    def load(name, checkpoint, task):
+        if checkpoint is None:
+            raise InputError(f"Baseline {name!r} is restored from a file.")
+        given.append(str(checkpoint))
+        return FunctionPolicy(lambda obs: obs[:, :2] * 0, task.low, task.high)
+
+    monkeypatch.setattr(registry, "load_policy", load)
+    monkeypatch.setattr(registry, "names", lambda: ["iql", "mine"])
+    return given
