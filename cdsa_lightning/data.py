@@ -7,6 +7,7 @@ A row is obs | action | next_obs | reward | terminated. One gather per K steps r
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch import Tensor
 
 from cdsa_lightning.core.seeds import SeedStreams
@@ -85,7 +86,8 @@ class DataInfo:
         known = {entry.name for entry in fields(cls)}
         missing = known - set(values) - {"state_index", "metadata"}
         if missing:
-            raise InputError(f"The checkpoint's data record lacks {', '.join(sorted(missing))}; it was not written here.")
+            lacks = ", ".join(sorted(missing))
+            raise InputError(f"The checkpoint's data record lacks {lacks}; it was not written here.")
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
@@ -98,22 +100,22 @@ def _moments(array: np.ndarray) -> tuple[list[float], list[float]]:
 class _Chunks:
     """An iterable over one run's chunks that starts where the trainer's step count stands."""
 
-    def __init__(self, data: TransitionData) -> None:
-        self.data = data
+    def __init__(self, rows: Tensor, trainer: Trainer, batch_size: int) -> None:
+        module: Any = trainer.lightning_module
+        self.rows, self.trainer, self.batch_size = rows, trainer, batch_size
+        self.inner_steps: int = module.inner_steps
+        self.streams = SeedStreams(module.seeds, rows.device)
 
     def __len__(self) -> int:
-        trainer = self.data.trainer
-        return -(-trainer.max_steps // trainer.lightning_module.inner_steps) if trainer.max_steps > 0 else 10**9
+        steps = self.trainer.max_steps
+        return -(-steps // self.inner_steps) if steps > 0 else sys.maxsize
 
     def __iter__(self) -> Iterator[Tensor]:
-        trainer, rows = self.data.trainer, self.data.rows
-        module, world, rank = trainer.lightning_module, trainer.world_size, trainer.global_rank
-        size = self.data.batch_size // world
-        streams = SeedStreams(module.seeds, rows.device)
-        shape = (module.inner_steps, self.data.batch_size)
-        for chunk in range(trainer.global_step // module.inner_steps, len(self)):
-            index = streams.integers("batch", chunk, shape, len(rows))[:, :, rank * size : (rank + 1) * size]
-            yield rows[index]
+        size, rank = self.batch_size // self.trainer.world_size, self.trainer.global_rank
+        shape = (self.inner_steps, self.batch_size)
+        for chunk in range(self.trainer.global_step // self.inner_steps, len(self)):
+            index = self.streams.integers("batch", chunk, shape, len(self.rows))
+            yield self.rows[index[:, :, rank * size : (rank + 1) * size]]
 
 
 class TransitionData(LightningDataModule):
@@ -167,4 +169,4 @@ class TransitionData(LightningDataModule):
         self.rows = rows.to(self.trainer.strategy.root_device) if self.trainer else rows
 
     def train_dataloader(self) -> _Chunks:
-        return _Chunks(self)
+        return _Chunks(self.rows, self.trainer, self.batch_size)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ __all__ = ["StepProgress"]
 
 
 class StepProgress(ProgressBar):
-    """Steps done, steps per second, time left and the latest losses; a line every ten seconds where there is no terminal.
+    """Steps done, steps per second, time left and the losses; where there is no terminal, a line every ten seconds.
 
     Args:
         refresh: Seconds between two drawings.
@@ -38,10 +38,9 @@ class StepProgress(ProgressBar):
         self.first = trainer.global_step
         self.bar = None
         if self.enabled and sys.stdout.isatty():
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"), TimeElapsedColumn())
-            self.bar = Progress(
-                *columns, TimeRemainingColumn(), TextColumn("{task.fields[losses]}"), console=Console(), auto_refresh=False
-            )
+            speed, losses = TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[losses]}")
+            columns = (BarColumn(), MofNCompleteColumn(), speed, TimeElapsedColumn(), TimeRemainingColumn(), losses)
+            self.bar = Progress(*columns, console=Console(), auto_refresh=False)
             self.line = self.bar.add_task("fit", total=trainer.max_steps, completed=self.first, speed="", losses="")
             self.bar.start()
         elif self.enabled:

@@ -52,7 +52,7 @@ def flatten(params: list[nn.Parameter]) -> Tensor:
 
 
 class SteppedModule(LightningModule):
-    """A LightningModule written as: networks (`build`), a loss per seed (`losses`), learning rates (`parameter_groups`).
+    """A LightningModule written as networks (`build`), losses per seed (`losses`) and rates (`parameter_groups`).
 
     Args:
         seeds: Training seeds, trained side by side.
@@ -73,7 +73,7 @@ class SteppedModule(LightningModule):
             raise InputError(f"inner_steps must be at least 1, got {inner_steps}.")
         self.inner_steps, self.compile_step = inner_steps, compile
         self.built = False
-        self.schedule_steps: int | None = None  # length of a learning-rate schedule; None for the run's max_steps
+        self.schedule_steps = 0  # length of the learning-rate schedules; 0 for the run's max_steps
 
     # ---- what a subclass writes --------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class SteppedModule(LightningModule):
         """Make the networks for data of these dimensions and statistics."""
         raise NotImplementedError  # abstract
 
-    def losses(self, batch: Batch, noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, "E"]]:
+    def losses(self, batch: Batch, noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, E]]:
         """Named losses of one batch per seed; their sum is minimised."""
         raise NotImplementedError  # abstract
 
@@ -182,8 +182,7 @@ class SteppedModule(LightningModule):
 
     def on_fit_start(self) -> None:
         self.total_steps = self.trainer.max_steps
-        if self.schedule_steps is None:
-            self.schedule_steps = self.total_steps
+        self.schedule_steps = self.schedule_steps or self.total_steps
         self.streams = SeedStreams(self.seeds, self.device)
         self.columns = self.data_info.columns
         self.gradients: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._gradients
@@ -214,6 +213,6 @@ class SteppedModule(LightningModule):
                 slot["params"][0].grad = gradient[part]
             optimizer.step()  # type: ignore[union-attr]
             self.after_step()
-        interval = max(1, self.trainer.log_every_n_steps // self.inner_steps)
+        interval = max(1, self.trainer.log_every_n_steps // self.inner_steps)  # type: ignore[attr-defined]
         if batch_idx % interval == 0:
             self.log_dict({f"train/{name}": loss.detach().mean() for name, loss in losses.items()}, sync_dist=world > 1)

@@ -1,6 +1,6 @@
-r"""Algorithm 1 of the CDSA paper (arXiv 2406.07541): g, h and I trained side by side on a dataset, for every seed at once.
+r"""Algorithm 1 of the CDSA paper (arXiv 2406.07541): g, h and I trained side by side, for every seed at once.
 
-    theta <- theta - lr grad L_g (Eq. 6),   phi <- phi - lr grad L_h (Eq. 8),   I <- I - lr grad L_I (Eq. 9)
+theta <- theta - lr grad L_g (Eq. 6),   phi <- phi - lr grad L_h (Eq. 8),   I <- I - lr grad L_I (Eq. 9)
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.nn import Parameter
-from lightning.pytorch.utilities import rank_zero_info
 
 from cdsa_lightning import __version__
 from cdsa_lightning.core.artifact import save_corrector

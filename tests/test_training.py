@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_data import TASK, train, write_npz
 
 from cdsa_lightning.core.artifact import load_corrector, read_header
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.training import CDSAModule
+from training_data import TASK, train, write_npz
 
 
 def weights(module: CDSAModule) -> dict[str, torch.Tensor]:
@@ -130,9 +130,17 @@ def test_a_checkpoint_of_another_algorithm_or_task_or_kind_is_refused(npz, tmp_p
 
 @pytest.mark.parametrize(
     "settings",
-    [{"preset": "papr"}, {"action_sigmas": [0.0]}, {"state_sigma": -1.0}, {"seeds": []}, {"seeds": [1, 1]}, {"predict": "x"},
-     {"inner_steps": 0}, {"lr_schedule": "linear"}],
-)  # fmt: skip
+    [
+        {"preset": "papr"},
+        {"action_sigmas": [0.0]},
+        {"state_sigma": -1.0},
+        {"seeds": []},
+        {"seeds": [1, 1]},
+        {"predict": "x"},
+        {"inner_steps": 0},
+        {"lr_schedule": "linear"},
+    ],
+)
 def test_settings_that_cannot_be_trained_are_refused(npz, tmp_path, settings):
     with pytest.raises(InputError):
         train(CDSAModule(**settings), npz, 10, tmp_path)

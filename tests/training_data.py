@@ -16,7 +16,7 @@ TASK = "risky-pointmass"
 
 
 def write_npz(path: Path, rows: int = 2000, seed: int = 0) -> Path:
-    """Transitions of Risky PointMass's shapes whose next observation is obs + action: the inverse dynamics are known."""
+    """Transitions of Risky PointMass's shapes with next_obs = obs + action: the inverse dynamics are known."""
     rng = np.random.default_rng(seed)
     obs = rng.uniform(size=(rows, 4)).astype(np.float32)
     action = rng.uniform(-0.1, 0.1, size=(rows, 2)).astype(np.float32)
@@ -24,11 +24,12 @@ def write_npz(path: Path, rows: int = 2000, seed: int = 0) -> Path:
     next_obs[:, :2] += action
     reward = rng.normal(size=rows).astype(np.float32)
     episode = np.arange(rows) // 20
-    np.savez(path, obs=obs, actions=action, rewards=reward, next_obs=next_obs, terminals=np.zeros(rows, bool), episode=episode)
+    arrays = {"obs": obs, "actions": action, "rewards": reward, "next_obs": next_obs, "episode": episode}
+    np.savez(path, terminals=np.zeros(rows, bool), **arrays)
     return path
 
 
-def train(module: SteppedModule, npz: Path, steps: int, root: Path, ckpt_path: Path | None = None, **options) -> Trainer:
+def train(module: SteppedModule, npz: Path, steps: int, root: Path, ckpt_path=None, **options) -> Trainer:
     """One CPU run of `steps` gradient steps; ``root/last.ckpt`` is its checkpoint."""
     torch.set_num_threads(1)
     os.makedirs(root, exist_ok=True)

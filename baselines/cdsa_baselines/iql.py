@@ -4,9 +4,9 @@ r"""Implicit Q-learning (Kostrikov, Nair and Levine 2021, arXiv 2110.06169).
     L_Q  = E (r + gamma (1 - d) V(s') - Q(s, a))^2                                            Eq. 6
     L_pi = -E min(exp(beta u), 100) log pi(a | s)                                             Eq. 7
 
-All three are taken at the same parameters, their gradients do not mix, and one step moves all networks; then the target
-critic follows. Rewards are scaled by 1000 / (largest - smallest return of the data) on MuJoCo tasks, and shifted by -1 on
-AntMaze. The policy's mean is tanh of a network, its deviation is free of the state; it acts with the mean.
+All three are taken at the same parameters, their gradients do not mix, and one step moves all networks; then the
+target critic follows. Rewards are scaled by 1000 / (largest - smallest return of the data) on MuJoCo tasks, and shifted
+by -1 on AntMaze. The policy's mean is tanh of a network, its deviation is free of the state; it acts with the mean.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class IQL(SteppedModule):
     """
 
     run_name = "iql"
+    middle: Tensor
+    half_range: Tensor
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`cdsa fit`: train CDSA's networks or a baseline. LightningCLI builds the objects; here are the run's place and loggers.
+"""`cdsa fit`: train CDSA's networks or a baseline. LightningCLI builds the objects; here are a run's place and loggers.
 
 `class_path` and `init_args` in a YAML construct any `SteppedModule`; without them it is `CDSAModule`.
 """
@@ -65,7 +65,7 @@ def _loggers(mode: str, directory: Path, task: str, name: str) -> list[Logger]:
 
 
 class FitCLI(LightningCLI):
-    """LightningCLI with a run directory per run, CSV and W&B beside each other, and `CDSAModule` where no model is named."""
+    """LightningCLI with a directory per run, CSV and W&B side by side, and `CDSAModule` where no model is named."""
 
     run_dir: Path
 
@@ -75,11 +75,13 @@ class FitCLI(LightningCLI):
         return {"fit": LightningCLI.subcommands()["fit"]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--compile", type=bool, default=False, help="Compile the whole update (slow start, then faster).")
+        parser.add_argument("--compile", type=bool, default=False, help="Compile the update: slow start, then faster.")
         parser.link_arguments("compile", "model.init_args.compile")
         parser.add_argument("--wandb", type=str, default="auto", help=f"One of {', '.join(MODES)}.")
         parser.add_argument("--runs", type=str, default="runs", help="Where run directories are made.")
-        parser.add_argument("--num_threads", type=int, default=1, help="CPU threads; the networks are too small for more.")
+        parser.add_argument(
+            "--num_threads", type=int, default=1, help="CPU threads; these networks are too small for more."
+        )
         parser.set_defaults({"model": {"class_path": "cdsa_lightning.training.CDSAModule"}})
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -102,7 +104,13 @@ class FitCLI(LightningCLI):
 
 def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in (".*does not have many workers.*", ".*`training_step` returned `None`.*", ".*GPU available but not used.*", ".*isinstance.treespec, LeafSpec.*", "Experiment logs directory.*"):
+    for text in (
+        ".*`training_step` returned `None`.*",
+        ".*GPU available but not used.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*Experiment logs directory.*",
+        ".*smaller than the logging interval.*",
+    ):
         warnings.filterwarnings("ignore", text)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from cdsa_baselines.mlp import load, save_mlp
 
+from cdsa_baselines.mlp import load, save_mlp
 from cdsa_lightning.errors import InputError
 
 from .checkpoints import box_task, random_layers

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cdsa_baselines.random import RandomPolicy, load
 
+from cdsa_baselines.random import RandomPolicy, load
 from cdsa_lightning.errors import InputError
 
 from .checkpoints import box_task

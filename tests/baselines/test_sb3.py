@@ -8,8 +8,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from cdsa_baselines.foreign.sb3 import load
 
+from cdsa_baselines.foreign.sb3 import load
 from cdsa_lightning.errors import InputError
 
 from .checkpoints import box_task, ppo_state, random_layers, sac_state, sb3_state, write_sb3_zip

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from cdsa_baselines.shortest_path import ShortestPath, load
 
+from cdsa_baselines.shortest_path import ShortestPath, load
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
 

@@ -1,0 +1,94 @@
+"""IQL: its losses against the paper's equations written out, and learning where the best action is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from cdsa_baselines.iql import IQL, load
+from cdsa_lightning.data import Batch
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.tasks import get_task
+from training_data import TASK, train, write_npz
+
+
+@pytest.fixture
+def npz(tmp_path):
+    return write_npz(tmp_path / "data.npz")
+
+
+def mlp(module, row, x):
+    """One network of a stack, in NumPy."""
+    layers = [(layer.weight[row].detach().numpy(), layer.bias[row].detach().numpy()) for layer in module.layers]
+    for weight, bias in layers[:-1]:
+        x = np.maximum(x @ weight + bias, 0)
+    return x @ layers[-1][0] + layers[-1][1]
+
+
+def test_losses_agree_with_the_equations_in_numpy(npz, tmp_path):
+    module = IQL(seeds=(0, 1), hidden=32)
+    train(module, npz, 30, tmp_path / "run")  # target and critic differ by now
+    info, rng = module.data_info, np.random.default_rng(1)
+    obs, next_obs = rng.uniform(size=(2, 2, 64, 4)).astype(np.float32)
+    action = rng.uniform(-0.1, 0.1, size=(2, 64, 2)).astype(np.float32)
+    reward, terminated = rng.normal(size=(2, 64, 1)).astype(np.float32), rng.uniform(size=(2, 64, 1)) < 0.3
+    batch = Batch(*(torch.tensor(np.asarray(x, np.float32)) for x in (obs, action, next_obs, reward, terminated)))
+    losses = module.losses(batch, torch.empty(0))
+    for seed in range(2):
+        u = np.clip(action[seed] / 0.1, -1 + 1e-5, 1 - 1e-5)
+        pair = np.concatenate([obs[seed], u], -1)
+        twins = (seed, seed + 2)
+        target = np.minimum(*(mlp(module.target, row, pair) for row in twins))
+        advantage = target - mlp(module.value, seed, obs[seed])
+        tau = np.where(advantage < 0, 1 - 0.7, 0.7)
+        scaled = reward[seed] * 1000 / (info.max_return - info.min_return)
+        bootstrap = scaled + 0.99 * (1 - terminated[seed]) * mlp(module.value, seed, next_obs[seed])
+        critic = sum(((mlp(module.critic, row, pair) - bootstrap) ** 2).mean() for row in twins)
+        mean, log_std = np.tanh(mlp(module.actor, seed, obs[seed])), module.log_std[seed].detach().numpy()
+        density = -0.5 * ((u - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+        log_prob = density.sum(-1, keepdims=True)
+        policy = -(np.minimum(np.exp(3 * advantage), 100) * log_prob).mean()
+        wanted = {"value_loss": (tau * advantage**2).mean(), "critic_loss": critic, "policy_loss": policy}
+        for name, value in wanted.items():
+            assert float(losses[name][seed].detach()) == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_the_target_follows_the_critic_at_its_rate(npz, tmp_path):
+    module = IQL(seeds=(0,), hidden=16, target_rate=0.25, inner_steps=1)
+    trace = []
+    module.after_step = lambda: (
+        trace.append((module.target_flat.clone(), module.flat[module.slices[0]].clone())),
+        IQL.after_step(module),
+    )
+    train(module, npz, 3, tmp_path / "run")
+    trace.append((module.target_flat.clone(), None))
+    for (before, critic), (after, _) in zip(trace, trace[1:], strict=False):
+        torch.testing.assert_close(after, before + 0.25 * (critic - before))
+
+
+def test_it_learns_the_rewarded_action(tmp_path):
+    rng = np.random.default_rng(0)
+    obs = rng.uniform(size=(4000, 4)).astype(np.float32)
+    action = rng.uniform(-0.1, 0.1, size=(4000, 2)).astype(np.float32)
+    reward = -(((action - [0.05, -0.05]) / 0.1) ** 2).sum(-1).astype(np.float32)  # a bandit: best at (.05, -.05)
+    np.savez(
+        tmp_path / "bandit.npz", obs=obs, actions=action, rewards=reward, next_obs=obs, terminals=np.ones(4000, bool),
+        episode=np.arange(4000),
+    )  # fmt: skip
+    module = IQL(seeds=(0, 1), hidden=32, reward="raw", lr=1e-3, beta=10.0)
+    train(module, tmp_path / "bandit.npz", 1500, tmp_path / "run", batch_size=128)
+    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    assert (act.mean(1) - torch.tensor([0.05, -0.05])).abs().max() < 0.02
+    assert (act - torch.tensor([0.05, -0.05])).abs().mean() < 0.02
+
+
+def test_a_missing_checkpoint_names_the_command_that_makes_one():
+    with pytest.raises(InputError, match=r"cdsa fit --config configs/baselines/iql.yaml --data.task risky-pointmass"):
+        load(None, get_task(TASK))
+
+
+@pytest.mark.parametrize("settings", [{"expectile": 1.0}, {"reward": "scaledd"}])
+def test_settings_out_of_range_are_refused(settings):
+    with pytest.raises(InputError):
+        IQL(**settings)
