@@ -85,7 +85,7 @@ class EvaluationCallback(pl.Callback):
             self._base = load_policy(self.baseline, checkpoint, task)
         self._evaluator = Evaluator(task, self.episodes, self.seed)
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A resumed fit evaluates from where it resumes."""
         self._done = trainer.global_step
 
@@ -123,9 +123,9 @@ class EvaluationCallback(pl.Callback):
     def _policies(self, module: pl.LightningModule) -> dict[str, Policy]:
         offers = cast(Any, module)
         if not _corrects(module):
-            return {self.baseline or _name(module): offers.policy().eval()}
+            return {self.baseline or _name(module): offers.policy().to(module.device).eval()}
         base = cast(Policy, self._base).to(module.device)
-        corrected = CorrectedPolicy(base, offers.corrector()).eval()
+        corrected = CorrectedPolicy(base, offers.corrector()).to(module.device).eval()
         return {cast(str, self.baseline): base, f"cdsa({self.baseline})": corrected}
 
 

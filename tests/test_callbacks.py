@@ -83,7 +83,7 @@ class TinyCorrector(Tiny):
         return Corrector(networks, TASK.low, TASK.high, 4, Coefficients(k1=0.01))
 
 
-def fit(module, tmp_path, callback=None, steps=24):
+def fit(module, tmp_path, callback=None, steps=24, ckpt_path=None):
     random.seed(0), np.random.seed(0), torch.manual_seed(0)
     torch.nn.init.constant_(module.net.weight, 0.7)
     torch.nn.init.zeros_(module.net.bias)
@@ -98,7 +98,7 @@ def fit(module, tmp_path, callback=None, steps=24):
         enable_model_summary=False,
         default_root_dir=tmp_path,
     )
-    trainer.fit(module)
+    trainer.fit(module, ckpt_path=ckpt_path)
     return memory.seen
 
 
@@ -121,6 +121,17 @@ def test_the_end_is_not_evaluated_twice(tmp_path):
 
 def test_one_training_step_over_several_multiples_is_one_evaluation(tmp_path):
     assert [step for step, _ in fit(TinyBaseline(), tmp_path, callback(every_n_steps=1), steps=6)] == [3, 6]
+
+
+def test_a_resumed_fit_evaluates_from_where_it_resumes(tmp_path):
+    module = TinyBaseline()
+    trainer = Trainer(
+        max_steps=12, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path
+    )
+    trainer.fit(module)
+    trainer.save_checkpoint(tmp_path / "at12.ckpt")
+    seen = fit(TinyBaseline(), tmp_path, callback(), ckpt_path=tmp_path / "at12.ckpt")
+    assert [step for step, _ in seen] == [21, 24]
 
 
 def test_training_with_evaluation_is_training_without(tmp_path):
