@@ -21,7 +21,7 @@ class DataState:
 
     Attributes:
         task: Its name.
-        state: ``here``, ``downloadable``, ``collectable`` or ``missing``; the first that holds.
+        state: ``here``, ``damaged``, ``downloadable``, ``collectable`` or ``missing``; the first that holds.
         source: What is here, or what would be downloaded.
         episodes, transitions, mean_return: What the data set says about itself; None where it does not.
         bytes: Its size on disk.
@@ -61,11 +61,7 @@ def main(argv: list[str]) -> None:
 
 
 def state(task: Task) -> DataState:
-    """Where the data of `task` are; reads metadata only.
-
-    Raises:
-        InputError: the metadata of a stored data set are damaged.
-    """
+    """Where the data of `task` are; reads metadata only."""
     from cdsa_lightning.sources import locate, store
 
     remote = _remote(task)
@@ -75,12 +71,15 @@ def state(task: Task) -> DataState:
         kind = "downloadable" if remote else "collectable" if task.collect else "missing"
         return DataState(task.name, kind, source=remote or "", download=download, collect=task.collect)
     path = locate(source)
-    facts = {}
+    kind, facts = "here", {}
     if path is not None and path.is_dir() and path.is_relative_to(store.root()):
-        facts = store.metadata(path.relative_to(store.root()).as_posix())
+        try:
+            facts = store.metadata(path.relative_to(store.root()).as_posix())
+        except InputError:  # One damaged data set must not hide the others; loading it says what is wrong.
+            kind = "damaged"
     return DataState(
         task.name,
-        "here",
+        kind,
         source=source,
         episodes=facts.get("total_episodes"),
         transitions=facts.get("total_steps"),
@@ -127,7 +126,11 @@ def _print(states: list[DataState]) -> None:
     for one in states:
         table.add_row(
             one.task,
-            one.source if one.state == "here" else f"[dim]{one.state}[/]",
+            one.source
+            if one.state == "here"
+            else f"[red]damaged[/]: {one.source}"
+            if one.state == "damaged"
+            else f"[dim]{one.state}[/]",
             "" if one.episodes is None else f"{one.episodes:,}",
             "" if one.transitions is None else f"{one.transitions:,}",
             "" if one.mean_return is None else f"{one.mean_return:,.1f}",
