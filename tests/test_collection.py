@@ -1,25 +1,15 @@
 """Whatever stops a collection, its finished shards stay, and going on gives the undisturbed data set."""
 
-import os
-import signal
-import subprocess
-import sys
-import textwrap
-import time
-
 import minari
 import numpy as np
 import pytest
 import torch
 
-from cdsa_lightning import cli, collection, shards
+from cdsa_lightning import collection, shards
 from cdsa_lightning.collection import Output, collect, combine
 from cdsa_lightning.core.policy import FunctionPolicy, Policy
-from cdsa_lightning.envs.risky_pointmass import in_disc
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.recipes import safe_pointmass
 from cdsa_lightning.sources import load_transitions, store
-from cdsa_lightning.sources.transitions import Episode
 from cdsa_lightning.tasks import get_task
 
 
@@ -235,29 +225,6 @@ def test_combining_refuses_data_of_another_world(walk, task):
         combine(get_task("hopper-medium"), ["cdsa/a-v0"], Output("cdsa/ab-v0"))
 
 
-def test_the_safe_recipe_never_enters_the_disc_and_always_arrives(task):
-    done = safe_pointmass(task, Output("cdsa/safe-v0"), episodes=400)
-    data = load_transitions("minari:cdsa/safe-v0")
-    assert done.episodes == data.num_episodes == data.terminated.sum() == 400
-    assert not in_disc(data.obs[:, :2]).any()
-    assert not in_disc(data.next_obs[:, :2]).any()
-    assert np.abs(data.action).max() <= 0.1 + 1e-6
-    distance = np.linalg.norm(data.obs[:, :2] - 0.1, axis=1)
-    assert np.allclose(data.reward, -distance - 0.1, atol=1e-5)
-    assert np.array_equal(data.terminated, distance < 0.05)
-    assert np.abs(np.clip(data.obs[:, :2] + data.action, 0, 1) - data.next_obs[:, :2]).max() < 1e-6
-
-
-def test_the_safe_recipe_passes_on_both_sides_and_repeats_itself(task):
-    safe_pointmass(task, Output("cdsa/safe-v0"), episodes=200)
-    safe_pointmass(task, Output("cdsa/again-v0"), episodes=200)
-    safe_pointmass(task, Output("cdsa/other-v0"), seed=1, episodes=200)
-    assert fingerprint("cdsa/safe-v0") == fingerprint("cdsa/again-v0") != fingerprint("cdsa/other-v0")
-    obs = load_transitions("minari:cdsa/safe-v0").obs
-    assert ((obs[:, 0] < 0.3) & (obs[:, 1] > 0.7)).any()
-    assert ((obs[:, 0] > 0.7) & (obs[:, 1] < 0.3)).any()
-
-
 def test_a_budget_marks_only_what_it_cuts(task):
     env = collection._Budget(task.make_env(3), 7)
     env.reset(seed=[1, 2, 3])
@@ -267,84 +234,6 @@ def test_a_budget_marks_only_what_it_cuts(task):
         cuts.append(truncated.tolist())
     assert cuts == [[False] * 3, [False, True, True], [True, False, False]]
     assert list(env.cuts) == [True, True, True]
-
-
-def test_a_shard_that_cannot_be_written_names_what_is_kept(task, tmp_path, minari_root):
-    """A real limit on file sizes, in a process of its own: the second shard does not fit."""
-    program = """
-        import resource, sys
-        import numpy as np
-        from cdsa_lightning.errors import InputError
-        from cdsa_lightning.shards import Output, Piece, make_dataset
-        from cdsa_lightning.sources.transitions import Episode
-        from cdsa_lightning.tasks import get_task
-
-        def produce(shard):
-            steps = (100, 100_000)[shard]
-            yield Piece(Episode(np.zeros((steps + 1, 4)), np.zeros((steps, 2)), np.zeros(steps), True, False))
-
-        limit = int(sys.argv[1])
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        try:
-            make_dataset(get_task("risky-pointmass"), produce, 2, {"seed": 0}, Output("cdsa/big-v0"))
-        except InputError as error:
-            print(error)
-            sys.exit(2)
-    """
-    stopped = python(program, "1000000")
-    assert stopped.returncode == 2, stopped.stderr
-    assert "100 transitions are kept" in stopped.stdout
-    assert "run the same command again" in stopped.stdout
-    assert store.stored_ids() == []
-    # Enough for the shards, not for the finished file.
-    stopped = python(program, "2900000")
-    assert stopped.returncode == 2, stopped.stderr
-    assert "100,100 transitions are kept" in stopped.stdout
-    assert store.stored_ids() == []
-    assert python(program, "0").returncode == 0
-    assert len(load_transitions("minari:cdsa/big-v0")) == 100_100
-
-
-KILLED = "collect --task hopper-random --baseline random --steps 6000 --lanes 4".split()
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The fingerprint of the collection that nobody kills."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("undisturbed")))
-        patch.setitem(collection.collect.__kwdefaults__, "shard_steps", 1000)
-        assert cli.main(KILLED) == 0
-        return fingerprint("cdsa/hopper-random-v0")
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_process_loses_one_shard_at_most(how, undisturbed, monkeypatch):
-    program = f"""
-        import sys
-        from cdsa_lightning import cli, collection
-        collection.collect.__kwdefaults__["shard_steps"] = 1000
-        sys.exit(cli.main({KILLED!r}))
-    """
-    command = [sys.executable, "-c", textwrap.dedent(program)]
-    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as run:
-        partial = store.partial_path("cdsa/hopper-random-v0")
-        deadline = time.monotonic() + 60
-        while len(list(partial.glob("shard-*.npz"))) < 2 and run.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        run.send_signal(how)
-        told = run.stderr.read().decode()
-    finished = len(list(partial.glob("shard-*.npz")))
-    assert 2 <= finished < 6
-    assert not store.is_stored("cdsa/hopper-random-v0")
-    if how == signal.SIGINT:
-        assert run.returncode == 2
-        assert f"Interrupted. {finished},000 transitions are kept" in told
-        assert "Traceback" not in told
-    monkeypatch.setitem(collection.collect.__kwdefaults__, "shard_steps", 1000)
-    assert cli.main(KILLED) == 0
-    assert fingerprint("cdsa/hopper-random-v0") == undisturbed
 
 
 def stop(walk, task, **kwargs):
@@ -358,26 +247,3 @@ def stop(walk, task, **kwargs):
 
     with pytest.raises(KeyboardInterrupt):
         gather(walk, task, progress=interrupt, **kwargs)
-
-
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-
-
-def python(program, *arguments):
-    command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120)
-
-
-def test_episodes_survive_the_shard_format(task):
-    rng = np.random.default_rng(0)
-    given = [
-        Episode(
-            rng.uniform(size=(n + 1, 4)).astype("f4"), rng.uniform(size=(n, 2)).astype("f4"), np.ones(n, "f4"), e, not e
-        )
-        for n, e in ((3, True), (1, False), (2, True))
-    ]
-    shards.make_dataset(task, lambda shard: [shards.Piece(given[shard])] * 2, 3, {"seed": 0}, Output("cdsa/given-v0"))
-    read = list(load_transitions("minari:cdsa/given-v0").episodes())
-    for episode, expected in zip(read, [one for one in given for _ in range(2)], strict=True):
-        assert all(np.array_equal(got, want) for got, want in zip(episode, expected, strict=True))
