@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Subject", "find_subject", "make_arms"]
 
 _OVERRIDES = ("k1", "k2", "num_steps", "schedule", "state_step", "a2", "units", "gate", "max_shift")
+_WORLDS = ("antmaze", "halfcheetah", "hopper", "walker2d")
 
 
 @dataclass
@@ -113,7 +114,7 @@ def _corrector(options: Options, subject: Subject) -> tuple[Path, Corrector]:
         preset = f" with preset {options.preset!r}" if options.preset else ""
         raise InputError(
             f"There is no corrector of task {task.name!r}{preset} under {options.runs}/. Make one: "
-            f"{_fit_corrector(task.name)}, or name one with --corrector."
+            f"{_fit_corrector(task.name, options.preset)}, or name one with --corrector."
         )
     corrector: Corrector = load_corrector(path)
     trained = corrector.info.get("task")
@@ -122,10 +123,11 @@ def _corrector(options: Options, subject: Subject) -> tuple[Path, Corrector]:
             f"{path} corrects task {trained!r}, but the evaluation is on task {task.name!r}: "
             f"name another with --corrector, or --task {trained}."
         )
+    again = _fit_corrector(task.name, corrector.info.get("preset"))
     if (corrector.obs_dim, corrector.action_dim) != (task.obs_dim, task.action_dim):
         raise InputError(
             f"{path} takes {corrector.obs_dim} observation and {corrector.action_dim} action entries, "
-            f"{task.name!r} has {task.obs_dim} and {task.action_dim}. Fit it again: {_fit_corrector(task.name)}."
+            f"{task.name!r} has {task.obs_dim} and {task.action_dim}. Fit it again: {again}."
         )
     found = "" if options.corrector else "the newest; "
     about = f"{found}preset {corrector.info.get('preset')}, {corrector.num_seeds} seeds"
@@ -165,8 +167,11 @@ def _task_of(checkpoint: Path) -> str | None:
     return folders[2].name if len(folders) > 2 and folders[2].name in task_names() else None
 
 
-def _fit_corrector(task: str) -> str:
-    return f"'cdsa fit --config configs/<config>.yaml --data.task {task}'"
+def _fit_corrector(task: str, preset: str | None = None) -> str:
+    """The command that makes a corrector: one configuration serves all tasks of a robot, one the paper's preset."""
+    world = task.partition("-")[0]
+    config = "paper" if preset == "paper" else world if world in _WORLDS else task.replace("-", "_")
+    return f"'cdsa fit --config configs/{config}.yaml --data.task {task}'"
 
 
 def _text(path: Path | None) -> str | None:

@@ -1,6 +1,7 @@
 """`cdsa evaluate`: whole runs on real environments, and what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -12,6 +13,8 @@ import pytest
 from cdsa_lightning import cli
 from cdsa_lightning.commands.options import Options
 from evaluation_files import TASK, install_strangers, kept, leave, write_corrector
+
+CONFIGS = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +93,8 @@ def refused(capsys):
     def run(command):
         assert cli.main(["evaluate", *command.split(), "--no-wandb"]) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1
+        assert said.splitlines()[-1].startswith("cdsa: error: ")
+        assert "Traceback" not in said
         return said
 
     return run
@@ -116,10 +120,13 @@ def test_a_missing_checkpoint_names_the_command_that_makes_it(refused):
     assert f"cdsa fit --config configs/baselines/iql.yaml --data.task {TASK}" in said
 
 
-def test_a_missing_corrector_names_the_command_that_makes_it(refused):
-    said = refused(f"--baseline shortest_path --task {TASK} --preset paper")
-    assert "no corrector of task 'risky-pointmass' with preset 'paper' under runs/" in said
-    assert "cdsa fit --config" in said
+@pytest.mark.parametrize("task", [TASK, "hopper-medium", "halfcheetah-random", "walker2d-medium", "antmaze-large-play"])
+@pytest.mark.parametrize("preset", ["", "paper", "robust"])
+def test_a_missing_corrector_names_the_command_that_makes_it(refused, task, preset):
+    said = refused(f"--baseline random --task {task} {preset and '--preset ' + preset}")
+    assert f"no corrector of task {task!r}{preset and f' with preset {preset!r}'} under runs/" in said
+    config = re.search(r"cdsa fit --config (configs/\w+\.yaml) --data.task", said).group(1)
+    assert (CONFIGS / config).is_file()
 
 
 def test_a_corrector_of_another_task_is_refused_naming_both(refused, tmp_path):
