@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.func import functional_call, grad
 
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo
@@ -94,8 +95,8 @@ class SteppedModule(LightningModule):
         """N, normal numbers per transition and step."""
         return 0
 
-    def after_step(self) -> None:
-        """What follows each gradient step: target networks, moving averages."""
+    def after_step(self, step: int) -> None:
+        """What follows the gradient step number `step` (from 1): target networks, moving averages."""
 
     # ---- building, from data or from a checkpoint ----------------------------------------------------------------
 
@@ -160,6 +161,8 @@ class SteppedModule(LightningModule):
             if group.schedule not in ("constant", "cosine"):
                 raise unknown_name("lr_schedule", group.schedule, ("constant", "cosine"))
         self.params = [param for group in self.groups for param in group.params]
+        known = {id(param): name for name, param in self.named_parameters()}
+        self.names = [known[id(param)] for param in self.params]
         self.flat = flatten(self.params)
         start, self.slices = 0, []
         for group in self.groups:
@@ -185,34 +188,78 @@ class SteppedModule(LightningModule):
         self.schedule_steps = self.schedule_steps or self.total_steps
         self.streams = SeedStreams(self.seeds, self.device)
         self.columns = self.data_info.columns
-        self.gradients: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self._gradients
-        if self.compile_step:
-            self.gradients = torch.compile(self._gradients)
 
-    def _gradients(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        losses = self.losses(Batch(*rows.split(self.columns, -1)), noise)
+    def on_train_start(self) -> None:
+        # A restored optimiser brings tensors of its own; the moments go back to lying side by side, as the weights do.
+        self.adam: torch.optim.Optimizer = self.trainer.optimizers[0]
+        self.moments = [torch.zeros_like(self.flat), torch.zeros_like(self.flat)]
+        for slot, part in zip(self.adam.param_groups, self.slices, strict=True):
+            state = self.adam.state[slot["params"][0]]
+            state.setdefault("step", torch.tensor(0.0, device=self.device if self.device.type == "cuda" else None))
+            for moment, name in zip(self.moments, ("exp_avg", "exp_avg_sq"), strict=True):
+                if name in state:
+                    moment[part] = state[name]
+                state[name] = moment[part]
+        compiled = self.compile_step and self.trainer.world_size == 1
+        self.compiled = torch.compile(self._graph) if compiled else None
+
+    def forward(self, rows: Float[Tensor, "E B D"], noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, "E"]]:
+        """The losses of one batch of packed rows."""
+        return self.losses(Batch(*rows.split(self.columns, -1)), noise)
+
+    def _update(self, rows: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        losses = self(rows, noise)
         # Sum, not mean: each seed's Adam step stays that of a solo run.
-        total = torch.stack(list(losses.values())).sum()
-        gradients = torch.autograd.grad(total, self.params)
-        return torch.cat([gradient.flatten() for gradient in gradients]), losses
+        gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), self.params)
+        gradient = torch.cat([part.flatten() for part in gradients])
+        if self.trainer.world_size > 1:
+            gradient = self.trainer.strategy.reduce(gradient, reduce_op="mean")
+        for slot, part in zip(self.adam.param_groups, self.slices, strict=True):
+            slot["params"][0].grad = gradient[part]
+        self.adam.step()
+        return losses
+
+    def _graph(self, rows: Tensor, noise: Tensor, sizes: Tensor, root: Tensor) -> dict[str, Tensor]:
+        # Gradient and Adam on the flat vector alone: the compiler sees one mutated input, no aliases of it.
+        def total(params: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            losses = functional_call(self, params, (rows, noise))
+            return torch.stack(list(losses.values())).sum(), losses
+
+        pieces = self.flat.split([param.numel() for param in self.params])
+        params = {n: piece.view(p.shape) for n, p, piece in zip(self.names, self.params, pieces, strict=True)}
+        gradients, losses = grad(total, has_aux=True)(params)
+        gradient = torch.cat([gradients[name].flatten() for name in self.names])
+        (first, second), options = self.moments, self.adam.defaults
+        first.lerp_(gradient, 1 - options["betas"][0])
+        second.lerp_(gradient.square(), 1 - options["betas"][1])
+        for i, part in enumerate(self.slices):
+            self.flat[part] -= sizes[i] * first[part] / (second[part].sqrt() / root + options["eps"])
+        return losses
+
+    def _fused_update(self, rows: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        """`_update` with Adam written out, so that one compiled graph holds gradient and step."""
+        beta1, beta2 = self.adam.defaults["betas"]
+        for slot in self.adam.param_groups:
+            self.adam.state[slot["params"][0]]["step"] += 1
+        step = float(self.adam.state[self.adam.param_groups[0]["params"][0]]["step"])
+        sizes = torch.tensor([slot["lr"] / (1 - beta1**step) for slot in self.adam.param_groups], device=self.device)
+        root = torch.tensor(math.sqrt(1 - beta2**step), device=self.device)
+        return self.compiled(rows, noise, sizes, root)  # type: ignore[misc]
 
     def training_step(self, chunk: Float[Tensor, "E K B D"], batch_idx: int) -> None:
         step, size = self.trainer.global_step, chunk.shape[2]
-        optimizer = self.optimizers()
-        raw = optimizer.optimizer  # type: ignore[union-attr]
         world, rank = self.trainer.world_size, self.trainer.global_rank
         noise = self.streams.normal("noise", step // self.inner_steps, (self.inner_steps, size * world, self.noise_dim))
         noise = noise[:, :, rank * size : (rank + 1) * size]
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        update = self._fused_update if self.compiled is not None else self._update
         done = step % self.inner_steps  # a run may be resumed, or end, within a chunk
         for k in range(done, min(self.inner_steps, done + self.total_steps - step)):
-            gradient, losses = self.gradients(chunk[:, k], noise[:, k])
-            if world > 1:
-                gradient = self.trainer.strategy.reduce(gradient, reduce_op="mean")
-            self.set_learning_rates(raw, step + k - done)
-            for slot, part in zip(raw.param_groups, self.slices, strict=True):
-                slot["params"][0].grad = gradient[part]
-            optimizer.step()  # type: ignore[union-attr]
-            self.after_step()
+            self.set_learning_rates(self.adam, step + k - done)
+            losses = update(chunk[:, k], noise[:, k])
+            self.after_step(step + k - done + 1)
+            progress.increment_ready()  # what `self.optimizers().step()` does for global_step, without its detours
+            progress.increment_completed()
         interval = max(1, self.trainer.log_every_n_steps // self.inner_steps)  # type: ignore[attr-defined]
         if batch_idx % interval == 0:
             self.log_dict({f"train/{name}": loss.detach().mean() for name, loss in losses.items()}, sync_dist=world > 1)

@@ -122,9 +122,8 @@ class CDSAModule(SteppedModule):
             scores, inverse = self._split(self.averaged)  # the order of `self.flat`
             self.average = flatten(scores + inverse)
 
-    def after_step(self) -> None:
+    def after_step(self, step: int) -> None:
         if self.averaged is not None:
-            step = self.trainer.global_step
             decay = min(self.preset.ema_decay, step / (step + 9))  # short memory first: the initial weights must fade
             self.average.lerp_(self.flat, 1 - decay)
 

@@ -57,6 +57,14 @@ def test_a_resumed_run_equals_an_undisturbed_one_exactly(npz, tmp_path, stop):
         assert torch.equal(value, weights(second)[name]), name
 
 
+def test_the_compiled_update_equals_the_eager_one(npz, tmp_path):
+    eager, compiled = CDSAModule("robust", seeds=(0, 1)), CDSAModule("robust", seeds=(0, 1), compile=True)
+    train(eager, npz, 60, tmp_path / "eager")
+    train(compiled, npz, 60, tmp_path / "compiled")
+    for name, value in weights(eager).items():
+        torch.testing.assert_close(weights(compiled)[name], value, atol=2e-5, rtol=0, msg=name)
+
+
 def test_inner_steps_change_neither_the_number_of_steps_nor_the_end(npz, tmp_path):
     module = CDSAModule("paper", seeds=(0,), inner_steps=16)
     trainer = train(module, npz, 50, tmp_path)

@@ -134,7 +134,7 @@ class IQL(SteppedModule):
         z = (action - self.actor(obs).tanh()) / log_std.exp()
         return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1, keepdim=True)
 
-    def after_step(self) -> None:
+    def after_step(self, step: int) -> None:
         self.target_flat.lerp_(self.flat[self.slices[0]], self.target_rate)
 
     def policy(self) -> Policy:

@@ -57,9 +57,9 @@ def test_losses_agree_with_the_equations_in_numpy(npz, tmp_path):
 def test_the_target_follows_the_critic_at_its_rate(npz, tmp_path):
     module = IQL(seeds=(0,), hidden=16, target_rate=0.25, inner_steps=1)
     trace = []
-    module.after_step = lambda: (
+    module.after_step = lambda step: (
         trace.append((module.target_flat.clone(), module.flat[module.slices[0]].clone())),
-        IQL.after_step(module),
+        IQL.after_step(module, step),
     )
     train(module, npz, 3, tmp_path / "run")
     trace.append((module.target_flat.clone(), None))

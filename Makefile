@@ -1,0 +1,46 @@
+# Two commands do everything on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(abspath $(VENV))/bin
+STAMP := $(VENV)/.installed
+DEMO ?= runs-demo
+# The networks are small: one thread per process is fastest, two fight each other.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo install lint types test slow clean
+
+help:
+	@echo "make demo    install, then collect, fit, evaluate and draw on the embedded Risky PointMass world"
+	@echo "make test    install, then lint, types and tests"
+	@echo "make slow    the long tests"
+	@echo "make clean   remove the virtual environment and the demo's runs"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade-strategy only-if-needed -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP)
+	mkdir -p $(DEMO)
+	MINARI_DATASETS_PATH=$(abspath $(DEMO))/datasets $(BIN)/cdsa collect --task risky-pointmass --overwrite
+	MINARI_DATASETS_PATH=$(abspath $(DEMO))/datasets $(BIN)/cdsa fit --config configs/risky_pointmass.yaml --trainer.max_steps 3000 --runs $(DEMO)
+	$(BIN)/cdsa evaluate --baseline shortest_path --task risky-pointmass --episodes 1000 --runs $(DEMO)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/python -m pytest
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf $(VENV) $(DEMO)
