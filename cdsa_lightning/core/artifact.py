@@ -7,6 +7,7 @@ Nothing in it can execute. `read_header` needs the standard library alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -27,12 +28,16 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
     Args:
         corrector: What `load_corrector` shall return.
         path: The file, by convention ``corrector.safetensors``.
+
+    Raises:
+        InputError: the file cannot be written, for instance on a full disk; one that was there before is still whole.
     """
     from safetensors.torch import save
 
     path = Path(path)
     nets = corrector.networks
     header = {
+        **corrector.info,
         "format": FORMAT,
         "obs_dim": corrector.obs_dim,
         "action_dim": corrector.action_dim,
@@ -42,16 +47,18 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
         "high": corrector.high.tolist(),
         "networks": nets.settings.to_dict(),
         "coefficients": corrector.coefficients.to_dict(),
-        **corrector.info,
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in corrector.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    content, partial = save(tensors, {"cdsa": json.dumps(header)}), path.with_name(path.name + ".partial")
     try:
-        partial.write_bytes(save(tensors, {"cdsa": json.dumps(header)}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
         os.replace(partial, path)
+    except OSError as error:
+        raise InputError(f"Cannot write the corrector {path}: {error.strerror or error}.") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
     return path
 
 
@@ -76,14 +83,34 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise InputError(
             f"There is no corrector file {path}. Make one with 'cdsa fit --config configs/<task>.yaml'."
         ) from None
-    except (struct.error, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except OSError as error:
+        raise InputError(f"Cannot read the corrector {path}: {error.strerror or error}.") from None
+    except InputError:
+        raise
+    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{wrong}: its header cannot be read ({error or type(error).__name__}).") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else header
         raise InputError(f"{wrong} of format {FORMAT}: found {found!r}. Fit it again with this version.")
     return header
+
+
+def _check_dims(header: dict[str, Any], tensors: dict[str, Any]) -> None:
+    # Before anything is built: a damaged number must not ask for all of the memory.
+    levels, seeds, _ = tensors["noise_quantiles"].shape
+    state_dim, action_dim = len(tensors["networks.obs_mean"]), len(tensors["networks.action_mean"])
+    index = header["state_index"]
+    found = {
+        "num_seeds": (header["num_seeds"], seeds),
+        "action_dim": (header["action_dim"], action_dim),
+        "number of action_sigmas": (len(header["networks"]["action_sigmas"]), levels),
+        "state entries": (header["obs_dim"] if index is None else len(index), state_dim),
+        "low": (len(header["low"]), action_dim),
+        "high": (len(header["high"]), action_dim),
+    }
+    for name, (said, is_) in found.items():
+        if said != is_:
+            raise InputError(f"its header says {said!r} for {name}, its tensors {is_}")
 
 
 def load_corrector(path: str | Path) -> Any:
@@ -103,6 +130,7 @@ def load_corrector(path: str | Path) -> Any:
     header = read_header(path)
     try:
         tensors = load_file(path)
+        _check_dims(header, tensors)
         networks = Networks(
             header["obs_dim"],
             header["action_dim"],
@@ -113,8 +141,14 @@ def load_corrector(path: str | Path) -> Any:
         coefficients = Coefficients.from_dict(header["coefficients"])
         corrector = Corrector(networks, header["low"], header["high"], header["obs_dim"], coefficients)
         corrector.load_state_dict(tensors)
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged: {str(error).splitlines()[0]}. Fit it again, or copy it again.") from None
+    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
+        reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
+        raise InputError(f"{path} is damaged: {reason}. Fit it again, or copy it again.") from None
+    weights = {name: tensor for name, tensor in tensors.items() if name not in ("low", "high")}
+    broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        raise InputError(f"{path} holds values that are not finite ({broken[0]}): its training diverged. Fit it again.")
     own = ("format", "obs_dim", "action_dim", "num_seeds", "state_index", "low", "high", "networks", "coefficients")
     corrector.info = {key: value for key, value in header.items() if key not in own}
     return corrector.eval()

@@ -6,8 +6,9 @@ mean of the clean action given the noisy one (Tweedie). So coefficients always t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from cdsa_lightning.errors import InputError, unknown_name
 
@@ -38,12 +39,12 @@ class Coefficients:
 
     k1: float = 0.0
     k2: float = 0.0
-    schedule: tuple[float, ...] = ()
+    schedule: Sequence[float] = ()
     num_steps: int = 1
-    units: Literal["raw", "sigma2"] = "raw"
+    units: str = "raw"
     state_step: float = 1.0
-    a2: Literal["paper", "residual", "off"] = "paper"
-    clip: Literal["final", "every_step"] = "final"
+    a2: str = "paper"
+    clip: str = "final"
     gate: float | None = None
     max_shift: float | None = None
 
@@ -58,8 +59,10 @@ class Coefficients:
                 raise InputError(f"{name} must be finite, got {value}.")
         if any(not 0 < sigma < float("inf") for sigma in self.schedule):
             raise InputError(f"Every sigma of a schedule must be positive, got {self.schedule}.")
-        if self.num_steps < 1:
-            raise InputError(f"num_steps must be at least 1, got {self.num_steps}. For no correction use k1 = k2 = 0.")
+        if self.num_steps < 1 or self.num_steps != int(self.num_steps):
+            raise InputError(
+                f"num_steps must be a whole number from 1, got {self.num_steps}. For no correction use k1 = k2 = 0."
+            )
         if self.gate is not None and not 0 < self.gate < 1:
             raise InputError(f"gate is a quantile between 0 and 1, got {self.gate}.")
         if self.max_shift is not None and not self.max_shift > 0:

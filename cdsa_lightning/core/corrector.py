@@ -31,8 +31,8 @@ QUANTILES = 101
 class Correction(NamedTuple):
     """One corrected batch and its parts, all in the environment's action units.
 
-    `a1` and `a2` are the summed contributions k1 * g and k2 * I of all steps: base_action + a1 + a2 is the action before
-    clipping, gate and trust region. `clipped` says in which rows the action bounds changed an entry.
+    `a1` and `a2` are the summed contributions k1 * g and k2 * I of all steps, after the gate: base_action + a1 + a2 is
+    the action before clipping and trust region. `clipped` says in which rows the action bounds changed an entry.
     """
 
     base_action: Float[Tensor, "*seeds B A"]
@@ -88,6 +88,18 @@ class Corrector(nn.Module):
                 raise InputError(f"No action score was trained at sigma {sigma}; trained: {list(trained)}.")
         return [trained.index(sigma) for sigma in wanted] * coefficients.num_steps
 
+    def _check(self, obs: Tensor, action: Tensor) -> None:
+        if (obs.shape[-1], action.shape[-1]) != (self.obs_dim, self.action_dim):
+            raise InputError(
+                f"The corrector takes {self.obs_dim} observation and {self.action_dim} action entries, "
+                f"got {obs.shape[-1]} and {action.shape[-1]}. It was fitted on {self.info.get('task', 'another task')}."
+            )
+        if obs.shape[0] != self.num_seeds:
+            raise InputError(f"The corrector holds {self.num_seeds} seeds, the observations {obs.shape[0]}.")
+
+    def _bound(self, action: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(action, self.low), self.high)
+
     def _a2(self, s: Tensor, u: Tensor, c: Coefficients) -> Tensor:
         nets, sigma = self.networks, self.networks.settings.state_sigma
         step = -sigma * nets.state_noise(s, u)  # sigma^2 * score, standardised
@@ -103,8 +115,15 @@ class Corrector(nn.Module):
     def explain(
         self, obs: Float[Tensor, "E B S"], action: Float[Tensor, "E B A"], coefficients: Coefficients | None = None
     ) -> Correction:
-        """The corrected action and its parts; `action` is the baseline's."""
+        """The corrected action and its parts; `action` is the baseline's.
+
+        A row in which the networks' answer is not finite keeps the baseline's action, within the bounds.
+
+        Raises:
+            InputError: widths or a number of seeds that are not the corrector's, or a schedule that was not trained.
+        """
         c = coefficients or self.coefficients
+        self._check(obs, action)
         a, total1, total2 = action, torch.zeros_like(action), torch.zeros_like(action)
         clipped = torch.zeros(action.shape[:-1], dtype=torch.bool, device=action.device)
         if c.changes_nothing:
@@ -119,7 +138,7 @@ class Corrector(nn.Module):
             a2 = c.k2 * allowed * self._a2(s, u, c) if c.k2 and c.a2 != "off" else torch.zeros_like(a)
             free = a + a1 + a2
             total1, total2 = total1 + a1, total2 + a2
-            bounded = torch.minimum(torch.maximum(free, self.low), self.high)
+            bounded = self._bound(free)
             last = i == len(levels) - 1
             if last or c.clip == "every_step":
                 clipped = clipped | (free != bounded).any(-1)
@@ -127,7 +146,9 @@ class Corrector(nn.Module):
         if c.max_shift is not None:
             shift = a - action
             length = shift.norm(dim=-1, keepdim=True)
-            a = torch.where(length > c.max_shift, action + shift * (c.max_shift / length.clamp_min(1e-12)), a)
+            shortened = self._bound(action + shift * (c.max_shift / length.clamp_min(1e-12)))
+            a = torch.where(length > c.max_shift, shortened, a)
+        a = torch.where(a.isfinite().all(-1, keepdim=True), a, self._bound(action))
         return Correction(action, total1, total2, a, clipped)
 
     def _gate(self, eps: Float[Tensor, "E B A"], level: int, gate: float) -> Float[Tensor, "E B 1"]:
@@ -165,7 +186,8 @@ class CorrectedPolicy(Policy):
         coefficients: None for the corrector's own.
 
     Raises:
-        InputError: numbers of seeds or of action entries that do not fit, or a schedule that was not trained.
+        InputError: numbers of seeds or of action entries or bounds that do not fit, a schedule that was not trained,
+            or a gate where the data's noise was not measured.
     """
 
     def __init__(self, policy: Policy, corrector: Corrector, coefficients: Coefficients | None = None) -> None:
@@ -176,11 +198,20 @@ class CorrectedPolicy(Policy):
             )
         if policy.num_seeds != corrector.num_seeds and min(policy.num_seeds, corrector.num_seeds) != 1:
             raise InputError(
-                f"The policy holds {policy.num_seeds} seeds and the corrector {corrector.num_seeds}; fit both with as many."
+                f"The policy holds {policy.num_seeds} seeds and the corrector {corrector.num_seeds}; "
+                "fit both with as many."
+            )
+        low, high = policy.low.cpu(), policy.high.cpu()
+        if not (torch.allclose(low, corrector.low.cpu()) and torch.allclose(high, corrector.high.cpu())):
+            raise InputError(
+                f"The policy acts in {low.tolist()} to {high.tolist()}, "
+                f"the corrector in {corrector.low.tolist()} to {corrector.high.tolist()}."
             )
         self.policy, self.corrector = policy, corrector
         self.coefficients = coefficients or corrector.coefficients
         corrector.schedule(self.coefficients)
+        if self.coefficients.gate is not None and not bool(corrector.noise_quantiles.any()):
+            raise InputError("gate needs the data's noise, which was not measured: call corrector.measure_noise first.")
         self.num_seeds = max(policy.num_seeds, corrector.num_seeds)
         self.stochastic = policy.stochastic
 

@@ -4,8 +4,8 @@ r"""The three losses of Algorithm 1, Eq. 6, 8 and 9 of the CDSA paper (arXiv 240
     L_I     = E || I(s, s') - a ||^2                                              Eq. 9
 
 Its minimiser is the score of the smoothed density, grad log (p * N(0, sigma^2 I)). Where a network predicts the noise
-instead, score = -eps / sigma, and sigma^2 L_score = 1/2 E || eps - z ||^2 is what is minimised: the same minimiser, with
-targets of unit size at every sigma. Noise is an argument throughout; each function returns one loss per network.
+instead, score = -eps / sigma, and sigma^2 L_score = 1/2 E || eps - z ||^2 is what is minimised: the same minimiser,
+with targets of unit size at every sigma. Noise is an argument throughout; each function returns one loss per network.
 """
 
 from __future__ import annotations

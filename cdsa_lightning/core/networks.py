@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,10 +39,10 @@ class NetworkSettings:
     """
 
     standardize: bool = False
-    predict: Literal["score", "noise"] = "score"
-    action_sigmas: tuple[float, ...] = (1.0,)
+    predict: str = "score"
+    action_sigmas: Sequence[float] = (1.0,)
     state_sigma: float = 1.0
-    state_score_input: Literal["state_action", "state"] = "state_action"
+    state_score_input: str = "state_action"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "action_sigmas", tuple(float(sigma) for sigma in self.action_sigmas))
@@ -72,6 +72,9 @@ class Networks(nn.Module):
         settings: What the networks see and predict.
         generators: One per seed, E in all, for the initial weights.
         state_index: Which observation entries the networks see (D of them); None for all.
+
+    Raises:
+        InputError: an entry of `state_index` that no observation has.
     """
 
     obs_mean: Tensor
@@ -91,6 +94,8 @@ class Networks(nn.Module):
         super().__init__()
         self.settings, self.num_seeds = settings, len(generators)
         self.state_index = None if state_index is None else list(state_index)
+        if any(not 0 <= i < obs_dim for i in self.state_index or ()):
+            raise InputError(f"state_index {self.state_index} names entries that an observation of {obs_dim} lacks.")
         self.action_dim, self.state_dim = action_dim, obs_dim if state_index is None else len(state_index)
         pair = self.state_dim + action_dim
         # Level-major: the networks of one sigma are neighbours, so that picking a level is a slice.
@@ -135,12 +140,18 @@ class Networks(nn.Module):
         output = self.state_score(joint)
         return output if self.settings.predict == "noise" else -self.settings.state_sigma * output
 
-    def losses(self, obs: Tensor, action: Tensor, next_obs: Tensor, noise: Tensor) -> dict[str, Float[Tensor, E]]:
+    def losses(
+        self,
+        obs: Float[Tensor, "E B S"],
+        action: Float[Tensor, "E B A"],
+        next_obs: Float[Tensor, "E B S"],
+        noise: Float[Tensor, "E B N"],
+    ) -> dict[str, Float[Tensor, " E"]]:
         """Eq. 6, 8 and 9 on one batch per seed.
 
         Args:
-            obs, action, next_obs: [E, B, .], the data's units.
-            noise: [E, B, M * A + D] standard normal: M action levels, then the state.
+            obs, action, next_obs: In the data's units.
+            noise: Standard normal, N = M * A + D: M action levels, then the state.
         """
         settings, levels = self.settings, len(self.settings.action_sigmas)
         s, u = self.standardize(obs, action)

@@ -1,18 +1,18 @@
 r"""Policies: raw observations in, actions in the environment's units out.
 
-A policy is an `nn.Module` with ``forward(obs: [B, S]) -> [B, A]``. It owns its normalisation, its rows are independent of
-each other, its output lies within the action bounds and on the device of its input, and in ``eval()`` it is a function.
+A policy is an `nn.Module` with ``forward(obs: [B, S]) -> [B, A]``. It owns its normalisation, its rows are independent
+of each other, its output lies within the action bounds and on the device of its input, and in ``eval()`` it is a
+function.
 
-One policy may hold several training seeds. It then says ``num_seeds = E`` and works on ``[E, B, S] -> [E, B, A]``, row e
-of the leading axis acted on by seed e.
+One policy may hold several training seeds. It then says ``num_seeds = E`` and works on ``[E, B, S] -> [E, B, A]``,
+row e of the leading axis acted on by seed e.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class Policy(nn.Module):
     low: Tensor
     high: Tensor
 
-    def __init__(self, low: Sequence[float] | np.ndarray | Tensor, high: Sequence[float] | np.ndarray | Tensor) -> None:
+    def __init__(self, low: Any, high: Any) -> None:
         super().__init__()
         low = torch.as_tensor(low, dtype=torch.float32).clone()
         high = torch.as_tensor(high, dtype=torch.float32).clone()
@@ -95,7 +95,7 @@ class NormalizedPolicy(Policy):
     Args:
         net: Maps [B, S] to [B, A] (or [E, B, S] to [E, B, A] with `num_seeds`).
         low, high: Action bounds, [A].
-        obs_mean, obs_std: Statistics of each observation entry, [S]; zeros and ones where the net takes raw observations.
+        obs_mean, obs_std: Statistics of each observation entry, [S]; zeros and ones where the net takes raw values.
         unit_output: True where the net's outputs in [-1, 1] span the bounds; False where they are in environment units.
         num_seeds: Training seeds held by `net`.
 

@@ -1,8 +1,8 @@
 r"""Seeds as an axis: every training seed draws its own numbers, whichever other seeds are trained beside it.
 
 Numbers are a function of (seed, purpose, chunk): the stream is restarted at every chunk of steps from a hash of the
-three. So nothing but the step count has to be kept to resume exactly, and every process of a distributed run can draw the
-joint batch and take its slice.
+three. So nothing but the step count has to be kept to resume exactly, and every process of a distributed run can draw
+the joint batch and take its slice.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ class SeedStreams:
     def _generator(self, seed: int, purpose: str, chunk: int) -> Generator:
         return Generator(self.device).manual_seed(_mix(seed, purpose, chunk))
 
-    def integers(self, purpose: str, chunk: int, shape: tuple[int, ...], high: int) -> Int[Tensor, E * shape]:
+    def integers(self, purpose: str, chunk: int, shape: tuple[int, ...], high: int) -> Int[Tensor, " E *shape"]:
         """Uniform integers in [0, high), one draw of `shape` per seed."""
         out = torch.empty((len(self.seeds), *shape), dtype=torch.long, device=self.device)
         for row, seed in zip(out, self.seeds, strict=True):
             torch.randint(high, shape, generator=self._generator(seed, purpose, chunk), out=row)
         return out
 
-    def normal(self, purpose: str, chunk: int, shape: tuple[int, ...]) -> Float[Tensor, E * shape]:
+    def normal(self, purpose: str, chunk: int, shape: tuple[int, ...]) -> Float[Tensor, " E *shape"]:
         """Standard normal numbers, one draw of `shape` per seed."""
         out = torch.empty((len(self.seeds), *shape), device=self.device)
         for row, seed in zip(out, self.seeds, strict=True):
