@@ -9,9 +9,9 @@ state y, h with the state x and the action y; both then estimate
 
 which is known in closed form. The components' standard deviations are .2 to .35 of the data's, so that clean and
 smoothed score differ by about 40 % of the clean one at sigma .2. Each problem is trained twice through `CDSAModule` and
-`TransitionData` with the robust preset: on the data as they are, and shifted and rescaled per dimension by factors .1 to
-10. Held-out noised points, standardised units; the error is the rms of the difference over the rms of the exact score,
-the cosine that of all points' scores as one vector; the cosine per point is the mean over points.
+`TransitionData` with the robust preset: on the data as they are, and shifted and rescaled per dimension by factors
+.1 to 10. Held-out noised points, standardised units; the error is the rms of the difference over the rms of the exact
+score, the cosine that of all points' scores as one vector; the cosine per point is the mean over points.
 """
 
 import argparse
