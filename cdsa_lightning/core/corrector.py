@@ -11,6 +11,7 @@ into the data's units here: d log p / da = score / std, and one denoising step i
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.core.nets import StackedLinear
 from cdsa_lightning.core.networks import Networks
 from cdsa_lightning.core.policy import Policy, act
 from cdsa_lightning.errors import InputError
@@ -158,6 +160,27 @@ class Corrector(nn.Module):
         threshold = torch.lerp(table[:, below], table[:, above], quantile - below)
         return (eps.norm(dim=-1, keepdim=True) > threshold.view(-1, 1, 1)).to(eps.dtype)
 
+    def select(self, row: int) -> Corrector:
+        """One training seed of this corrector as a corrector of its own, for deployment or for policies without seeds.
+
+        Args:
+            row: Which seed, counted from 0.
+
+        Raises:
+            InputError: there is no such row.
+        """
+        if not 0 <= row < self.num_seeds:
+            raise InputError(f"There is no seed {row}; the corrector holds {self.num_seeds}, counted from 0.")
+        one = copy.deepcopy(self)
+        for layer in one.modules():
+            if isinstance(layer, StackedLinear):  # level-major: this seed's row of every level
+                layer.weight = nn.Parameter(layer.weight.detach()[row :: self.num_seeds], layer.weight.requires_grad)
+                layer.bias = nn.Parameter(layer.bias.detach()[row :: self.num_seeds], layer.bias.requires_grad)
+        one.noise_quantiles = self.noise_quantiles[:, row : row + 1].clone()
+        one.num_seeds = one.networks.num_seeds = 1
+        return one
+
+    @torch.no_grad()
     def measure_noise(self, obs: Float[Tensor, "N S"], action: Float[Tensor, "N A"]) -> None:
         """Keep the quantiles of the predicted noise's length on data, which `gate` is measured against.
 

@@ -55,6 +55,18 @@ def test_a_corrector_survives_its_file_bit_by_bit(tmp_path):
     assert torch.equal(after(obs, action), before(obs, action))
 
 
+def test_one_selected_seed_corrects_as_its_row_and_survives_its_file(tmp_path):
+    corrector, obs, action = known_corrector(), torch.randn(2, 50, OBS), torch.randn(2, 50, ACTION)
+    for row in range(2):
+        one = corrector.select(row)
+        for each in (one, load_corrector(save_corrector(one, tmp_path / "one.safetensors"))):
+            assert each.num_seeds == 1
+            torch.testing.assert_close(each(obs[row : row + 1], action[row : row + 1])[0], corrector(obs, action)[row])
+    for row in (-1, 2):
+        with pytest.raises(InputError, match=f"no seed {row}; the corrector holds 2"):
+            corrector.select(row)
+
+
 @pytest.mark.parametrize("state_index", [None, [2, 0]])
 @pytest.mark.parametrize("state_score_input", ["state", "state_action"])
 def test_every_kind_of_network_survives(tmp_path, state_index, state_score_input):
