@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.sources import Transitions
 from cdsa_lightning.tasks import get_task
 
 __all__ = ["Batch", "DataInfo", "TransitionData"]
@@ -134,6 +135,17 @@ class TransitionData(LightningDataModule):
         self.task, self.source, self.batch_size = get_task(task), source, batch_size
         self.rows: Tensor = torch.empty(0)
         self.info: DataInfo
+        self.transitions: Transitions | None = None
+
+    def load(self) -> Transitions:
+        """The transitions, read once; apart from `setup`, so that a mistake in them shows before a run is set up.
+
+        Raises:
+            InputError: there are none, they are damaged, or they do not fit the task.
+        """
+        if self.transitions is None:
+            self.transitions = self.task.transitions(self.source)
+        return self.transitions
 
     def setup(self, stage: str) -> None:
         if len(self.rows):
@@ -141,7 +153,7 @@ class TransitionData(LightningDataModule):
         world = self.trainer.world_size if self.trainer else 1
         if self.batch_size % world:
             raise InputError(f"batch_size {self.batch_size} does not divide among {world} processes.")
-        task, data = self.task, self.task.transitions(self.source)
+        task, data, self.transitions = self.task, self.load(), None  # the table below takes their place
         returns = data.episode_returns()
         (obs_mean, obs_std), (action_mean, action_std) = _moments(data.obs), _moments(data.action)
         self.info = DataInfo(

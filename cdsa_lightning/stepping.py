@@ -11,7 +11,7 @@ On several devices each process takes its slice of every joint batch and gradien
 from __future__ import annotations
 
 import math
-import pickle
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -22,6 +22,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
+from cdsa_lightning.checkpoints import read_checkpoint
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError, unknown_name
@@ -108,17 +109,21 @@ class SteppedModule(LightningModule):
             self.built = True
 
     def setup(self, stage: str) -> None:
-        info = self.trainer.datamodule.info  # type: ignore[attr-defined]
-        if self.built and info.task != self.data_info.task:
-            raise InputError(f"The checkpoint was trained on {self.data_info.task!r}, not on {info.task!r}.")
-        self.ensure_built(info)
+        self.ensure_built(self.trainer.datamodule.info)  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if not bool(self.flat.isfinite().all()):  # the checkpoint before this one must stay the last
+            raise self._diverged("a weight is not finite", self.trainer.global_step)
         checkpoint["data"] = self.data_info.to_dict()
         checkpoint["run_name"] = self.run_name
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.ensure_built(DataInfo.from_dict(checkpoint["data"]))
+        info = DataInfo.from_dict(checkpoint["data"])
+        self.ensure_built(info)
+        if info.task != self.data_info.task:
+            raise InputError(f"The checkpoint was trained on task {info.task!r}, not on {self.data_info.task!r}.")
+        if info.fingerprint != self.data_info.fingerprint:
+            warnings.warn(f"The checkpoint comes from other data ({info.source}); going on with these.", stacklevel=2)
 
     @classmethod
     def restore(cls, path: Path, task: str | None = None) -> Self:
@@ -131,26 +136,22 @@ class SteppedModule(LightningModule):
         Raises:
             InputError: no such file, no such checkpoint, another algorithm's, or another task's.
         """
-        wrong = f"{path} is not a checkpoint of {cls.run_name!r}"
+        checkpoint = read_checkpoint(path)
+        found, info = checkpoint["run_name"], DataInfo.from_dict(checkpoint["data"])
+        if found != cls.run_name:
+            raise InputError(
+                f"{path} is not a checkpoint of {cls.run_name!r}: it holds {found!r}. Name it with --baseline {found}."
+            )
+        if task is not None and info.task != task:
+            raise InputError(f"{path} was trained on task {info.task!r}, not on {task!r}. Name it with --task.")
+        settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            found = checkpoint["run_name"]
-            if found != cls.run_name:
-                raise InputError(f"{wrong}: it holds {found!r}. Name it with --baseline {found}.")
-            settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
-            info = DataInfo.from_dict(checkpoint["data"])
-            if task is not None and info.task != task:
-                raise InputError(f"{path} was trained on task {info.task!r}, not on {task!r}. Name it with --task.")
             module = cls(**settings)
             module.ensure_built(info)
             module.load_state_dict(checkpoint["state_dict"])
-        except InputError:
-            raise
-        except OSError as error:
-            raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
-        except (KeyError, TypeError, ValueError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{wrong} written by 'cdsa fit', or it is damaged: {reason[:200]}.") from None
+        except (KeyError, TypeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise InputError(f"{path} does not fit this {cls.run_name!r}, or it is damaged: {reason}") from None
         return module.eval()
 
     # ---- the optimiser: one flat vector, one slice per group -----------------------------------------------------
@@ -203,7 +204,7 @@ class SteppedModule(LightningModule):
         compiled = self.compile_step and self.trainer.world_size == 1
         self.compiled = torch.compile(self._graph) if compiled else None
 
-    def forward(self, rows: Float[Tensor, "E B D"], noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, "E"]]:
+    def forward(self, rows: Float[Tensor, "E B D"], noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, E]]:
         """The losses of one batch of packed rows."""
         return self.losses(Batch(*rows.split(self.columns, -1)), noise)
 
@@ -260,6 +261,26 @@ class SteppedModule(LightningModule):
             self.after_step(step + k - done + 1)
             progress.increment_ready()  # what `self.optimizers().step()` does for global_step, without its detours
             progress.increment_completed()
-        interval = max(1, self.trainer.log_every_n_steps // self.inner_steps)  # type: ignore[attr-defined]
-        if batch_idx % interval == 0:
-            self.log_dict({f"train/{name}": loss.detach().mean() for name, loss in losses.items()}, sync_dist=world > 1)
+        now, interval = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if interval and (now // interval > step // interval or now >= self.total_steps):
+            self._log_losses(losses, now)
+
+    def _log_losses(self, losses: dict[str, Tensor], step: int) -> None:
+        # Not left to Lightning, which counts chunks: the axis of every curve is gradient steps.
+        means = torch.stack([loss.detach().mean() for loss in losses.values()])
+        if self.trainer.world_size > 1:
+            means = self.trainer.strategy.reduce(means, reduce_op="mean")
+        values = {f"train/{name}": value for name, value in zip(losses, means.tolist(), strict=True)}
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise self._diverged(f"{name} is {value}", step)
+        self.log_dict(values, logger=False)  # for callbacks
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, step)
+            logger.save()
+
+    def _diverged(self, what: str, step: int) -> InputError:
+        return InputError(
+            f"Training diverged: {what} at step {step}. Lower the learning rates (now "
+            f"{', '.join(f'{group.lr:g}' for group in self.groups)}) or look at the scale of the data."
+        )

@@ -8,10 +8,14 @@ from __future__ import annotations
 import netrc
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cdsa_lightning.errors import unknown_name
+from cdsa_lightning.errors import InputError, unknown_name
 
-__all__ = ["MODES", "PROJECT", "wandb_mode"]
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import WandbLogger
+
+__all__ = ["MODES", "PROJECT", "wandb_logger", "wandb_mode"]
 
 MODES = ("auto", "online", "offline", "off")
 PROJECT = "cdsa"
@@ -47,3 +51,34 @@ def wandb_mode(mode: str) -> str:
     if chosen == "disabled":
         return "off"
     return "online" if _has_key() else "offline"
+
+
+def wandb_logger(mode: str, directory: Path, group: str, name: str) -> WandbLogger:
+    """A logger whose run is kept under `directory`, for `mode` ``online`` or ``offline``.
+
+    Raises:
+        InputError: W&B cannot be reached, or refuses the key.
+    """
+    import wandb
+    from lightning.pytorch.loggers import WandbLogger
+
+    class Logger(WandbLogger):
+        def finalize(self, status: str) -> None:
+            """End the run, so that the next of this process gets one of its own."""
+            super().finalize(status)
+            run.finish(0 if status == "success" else 1)
+
+    try:
+        # Lightning's own call passes what wandb warns about, and leaves its background threads at work.
+        run = wandb.init(
+            project=PROJECT,
+            dir=directory,
+            group=group,
+            name=name,
+            mode="online" if mode == "online" else "offline",
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+        )
+    except wandb.Error as error:
+        raise InputError(f"W&B cannot be used: {error}. Keep the run here with --wandb offline.") from None
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return Logger(experiment=run, save_dir=directory)

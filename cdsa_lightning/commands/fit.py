@@ -1,4 +1,4 @@
-"""`cdsa fit`: train CDSA's networks or a baseline. LightningCLI builds the objects; here are a run's place and loggers.
+"""`cdsa fit`: train CDSA's networks or a baseline. LightningCLI builds the objects; here are a run's place and its end.
 
 `class_path` and `init_args` in a YAML construct any `SteppedModule`; without them it is `CDSAModule`.
 """
@@ -6,112 +6,221 @@
 from __future__ import annotations
 
 import logging
+import os
+import shlex
+import shutil
+import signal
 import sys
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
+from cdsa_lightning.checkpoints import LastCheckpoint, SafeCheckpointIO, read_checkpoint
+from cdsa_lightning.commands.explain import check_config, config_paths, explain
 from cdsa_lightning.data import TransitionData
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.progress import StepProgress
-from cdsa_lightning.runs import CHECKPOINT, new_run
+from cdsa_lightning.runs import CHECKPOINT, CORRECTOR, new_run
 from cdsa_lightning.stepping import SteppedModule
-from cdsa_lightning.tracking import MODES, PROJECT, wandb_mode
+from cdsa_lightning.tracking import MODES, wandb_logger, wandb_mode
 
-__all__ = ["FitCLI", "LastCheckpoint", "main"]
+__all__ = ["FitCLI", "main"]
 
-STEPS_BETWEEN_CHECKPOINTS = 1000
-
-
-class LastCheckpoint(Checkpoint):
-    """Keeps ``last.ckpt`` of a run: replaced atomically every so many gradient steps and at the end."""
-
-    def __init__(self, directory: Path, every_n_steps: int) -> None:
-        self.path, self.every_n_steps, self.saved_at = directory / CHECKPOINT, every_n_steps, 0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.saved_at = trainer.global_step
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        # Steps come in chunks: what counts is that a multiple was crossed, not that one was hit.
-        if trainer.global_step // self.every_n_steps > self.saved_at // self.every_n_steps:
-            self._save(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step > self.saved_at:
-            self._save(trainer)
-
-    def _save(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.path)
-        self.saved_at = trainer.global_step
-
-
-def _loggers(mode: str, directory: Path, task: str, name: str) -> list[Logger]:
-    # A CSV logger empties the folder it is given: a resumed run writes beside its first part.
-    parts = len(list(directory.glob("**/metrics.csv")))
-    loggers: list[Logger] = [CSVLogger(directory, name="", version=f"resumed-{parts}" if parts else "")]
-    mode = wandb_mode(mode)
-    if mode != "off":
-        run = f"{task}/{name}/{directory.name}"
-        loggers.append(WandbLogger(name=run, save_dir=directory, project=PROJECT, group=task, mode=mode))
-    return loggers
+_RUN_OF_PARENT = "CDSA_RUN_DIRECTORY"
+"""Processes that Lightning starts beside the first one share its run directory."""
 
 
 class FitCLI(LightningCLI):
     """LightningCLI with a directory per run, CSV and W&B side by side, and `CDSAModule` where no model is named."""
 
     run_dir: Path
+    steps_done: int = 0
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Only `fit`: the other verbs are commands of their own."""
-        return {"fit": LightningCLI.subcommands()["fit"]}
+        """Only `fit`: the other verbs are commands of their own. What is read is never executed, so no weights_only."""
+        return {"fit": LightningCLI.subcommands()["fit"] | {"weights_only"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The options that are not of model, data or trainer."""
         parser.add_argument("--compile", type=bool, default=False, help="Compile the update: slow start, then faster.")
         parser.link_arguments("compile", "model.init_args.compile")
         parser.add_argument("--wandb", type=str, default="auto", help=f"One of {', '.join(MODES)}.")
         parser.add_argument("--runs", type=str, default="runs", help="Where run directories are made.")
+        parser.add_argument("--checkpoint_every", type=int, default=1000, help="Gradient steps between checkpoints.")
         parser.add_argument(
             "--num_threads", type=int, default=1, help="CPU threads; these networks are too small for more."
         )
         parser.set_defaults({"model": {"class_path": "cdsa_lightning.training.CDSAModule"}})
+        self.options = parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and see at once whether a checkpoint to resume from fits.
+
+        Raises:
+            InputError: what cannot be parsed or resumed.
+        """
+        self.argv = args[1:]
+        for path in config_paths(self.argv):
+            check_config(path)
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            raise explain(str(error), list(self.options.get_defaults().keys())) from None
+        steps = self.config.fit.trainer.max_steps
+        if steps < 1:
+            raise InputError(f"trainer.max_steps must be at least 1, got {steps}: a run's length is in gradient steps.")
+        self.mode = wandb_mode(self.config.fit.wandb)
+        if self.config.fit.get("ckpt_path"):
+            self._check_resumed(self.config.fit)
+
+    def _check_resumed(self, options: Any) -> None:
+        path = options.ckpt_path
+        if not Path(path).is_file():
+            raise InputError(f"There is no checkpoint {path}; leave --ckpt_path out to start afresh.")
+        checkpoint = read_checkpoint(path)
+        found, task = checkpoint["run_name"], checkpoint["data"].get("task")
+        module, _, name = options.model.class_path.rpartition(".")
+        wanted = getattr(sys.modules[module], name).run_name
+        if found != wanted:
+            raise InputError(
+                f"{path} is a checkpoint of {found!r}, and this would train {wanted!r}. Give the configuration it was "
+                f"made with, for instance --config {Path(path).parent / 'config.yaml'}."
+            )
+        self.steps_done = int(checkpoint.get("global_step", 0))
+        if task != options.data.task:
+            raise InputError(f"{path} was trained on task {task!r}, not on {options.data.task!r}: --data.task {task}.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        options = self.config["fit"]
-        torch.set_num_threads(options["num_threads"])
-        task, resumed = self.datamodule.task.name, options.get("ckpt_path")
-        if resumed is not None and not Path(resumed).is_file():
-            raise InputError(f"There is no checkpoint {resumed}; leave --ckpt_path out to start afresh.")
-        name = self.model.run_name
-        self.run_dir = Path(resumed).parent if resumed else new_run(task, name, options["runs"])
-        if options["trainer"]["logger"] is None and not options["trainer"]["fast_dev_run"]:
-            kwargs["logger"] = _loggers(options["wandb"], self.run_dir, task, name)
-        kwargs["default_root_dir"] = str(self.run_dir)
-        return super().instantiate_trainer(**kwargs)
+        """The trainer of a new run, or of the run that is resumed."""
+        options = self.config.fit
+        torch.set_num_threads(options.num_threads)
+        resumed, above = options.get("ckpt_path"), os.environ.get(_RUN_OF_PARENT)
+        if resumed or above:
+            self.run_dir, self.is_new = Path(above or Path(resumed).parent), False
+        else:
+            self.run_dir = new_run(self.datamodule.task.name, self.model.run_name, options.runs)
+            self.is_new = True
+        if options.trainer.logger is None:
+            kwargs["logger"] = False  # ours follow once the data are there
+        plugins = options.trainer.plugins or []
+        kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
+        with self._tidy():
+            return super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        callbacks += [LastCheckpoint(self.run_dir, STEPS_BETWEEN_CHECKPOINTS), StepProgress()]
-        return super()._instantiate_trainer(config, callbacks)
+        callbacks += [LastCheckpoint(self.run_dir / CHECKPOINT, self.config.fit.checkpoint_every), StepProgress()]
+        try:
+            return super()._instantiate_trainer(config, callbacks)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise InputError(f"The trainer cannot be made: {error}") from error
+
+    def fit(self, model: LightningModule, datamodule: TransitionData, ckpt_path: str | None = None) -> None:
+        """Train; what LightningCLI calls for the verb."""
+        if self.trainer.max_steps <= self.steps_done:
+            _say(f"Nothing to do: {ckpt_path} has taken {self.steps_done} steps. For more raise --trainer.max_steps.")
+            return
+        with self._tidy(), _sharing(self.run_dir):
+            datamodule.load()
+            if self.config.fit.trainer.logger is None and not self.config.fit.trainer.fast_dev_run:
+                self.trainer.loggers = self._loggers()
+            _say(f"Run: {self.run_dir}")
+            self.trainer.fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        results = {"Checkpoint": self.run_dir / CHECKPOINT, "Corrector": self.run_dir / CORRECTOR}
+        _say(*(f"{what}: {path}" for what, path in results.items() if path.exists()))
+
+    def _loggers(self) -> list[Logger]:
+        # A CSV logger empties the folder it is given: a resumed run writes beside its first part.
+        parts = 0 if self.is_new else len(list(self.run_dir.glob("**/metrics.csv")))
+        loggers: list[Logger] = [CSVLogger(self.run_dir, name="", version=f"resumed-{parts}" if parts else "")]
+        if self.mode != "off" and self.trainer.is_global_zero:
+            names = (self.datamodule.task.name, self.model.run_name, self.run_dir.name)
+            loggers.append(wandb_logger(self.mode, self.run_dir, names[0], "/".join(names)))
+        return loggers
+
+    @contextmanager
+    def _tidy(self) -> Iterator[None]:
+        """However it ends: leave no empty run behind, and say what is kept and how to go on."""
+        try:
+            yield
+        except (InputError, OSError) as error:
+            text = str(error) if isinstance(error, InputError) else _os_error(error)
+            raise InputError(f"{text}{self._kept()}") from error
+        except (KeyboardInterrupt, SystemExit) as error:
+            if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
+                raise
+            raise KeyboardInterrupt(f"interrupted.{self._kept()}") from None
+
+    def _kept(self) -> str:
+        path = self.run_dir / CHECKPOINT
+        if path.is_file():
+            step = read_checkpoint(path).get("global_step")
+            command = shlex.join(["cdsa", "fit", *_without_checkpoint(self.argv), "--ckpt_path", str(path)])
+            return f"\nKept: {path} (step {step}). Go on with:\n  {command}"
+        if self.is_new and not list(self.run_dir.glob("**/metrics.csv")):
+            shutil.rmtree(self.run_dir, ignore_errors=True)
+            for folder in list(self.run_dir.parents)[:2]:
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
+        return ""
+
+
+def _without_checkpoint(argv: list[str]) -> list[str]:
+    before = ["", *argv]
+    return [w for w, b in zip(argv, before, strict=False) if "--ckpt_path" not in (b, w.partition("=")[0])]
+
+
+def _os_error(error: OSError) -> str:
+    return f"Cannot write or read {error.filename or 'a file'}: {error.strerror or error}."
+
+
+@contextmanager
+def _sharing(run_dir: Path) -> Iterator[None]:
+    before = os.environ.get(_RUN_OF_PARENT)
+    os.environ[_RUN_OF_PARENT] = str(run_dir.absolute())
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_RUN_OF_PARENT]
+
+
+@rank_zero_only
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(line, flush=True)
 
 
 def _quiet() -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     for text in (
+        ".*LightningCLI's args parameter is intended.*",  # we leave sys.argv for processes that Lightning starts
         ".*`training_step` returned `None`.*",
         ".*GPU available but not used.*",
         ".*isinstance.treespec, LeafSpec.*",
         ".*Experiment logs directory.*",
         ".*smaller than the logging interval.*",
+        ".*your dataloader is not resumable.*",  # it starts where the step count stands
     ):
         warnings.filterwarnings("ignore", text)
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """The InputError from which jsonargparse made `error`."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def main(argv: list[str]) -> int:
@@ -119,24 +228,35 @@ def main(argv: list[str]) -> int:
 
     Raises:
         InputError: options, configuration or data that cannot be used.
+        KeyboardInterrupt: Ctrl-C; its text says how to go on.
     """
     _quiet()
-    program, sys.argv = sys.argv, [sys.argv[0]]  # LightningCLI warns where it is given args beside sys.argv
+    program, handler = sys.argv, signal.getsignal(signal.SIGINT)
+    sys.argv = [sys.argv[0], "fit", *argv]  # what Lightning starts further processes with
     try:
-        cli = FitCLI(
+        FitCLI(
             SteppedModule,
             TransitionData,
             subclass_mode_model=True,
             trainer_defaults={"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False},
             seed_everything_default=False,
             save_config_kwargs={"overwrite": True},
-            parser_kwargs={"fit": {"exit_on_error": False}, "exit_on_error": False, "prog": "cdsa"},
+            parser_kwargs={
+                "fit": {"exit_on_error": False},
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "prog": "cdsa",
+            },
             auto_configure_optimizers=False,
             args=["fit", *argv],
         )
-    except ArgumentError as error:
-        raise InputError(str(error)) from None
+    except ValueError as error:  # jsonargparse wraps what a constructor raises
+        found = _input_error(error)
+        if found is None:
+            raise
+        raise found from None
     finally:
         sys.argv = program
-    print(f"Run: {cli.run_dir}")
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     return 0

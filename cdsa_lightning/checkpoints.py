@@ -1,0 +1,131 @@
+r"""Checkpoints of a run: one file, replaced whole or not at all, and never executed when read.
+
+A checkpoint is written beside its place, brought to the disk, and renamed over the one before: whatever stops the
+program, ``last.ckpt`` is the old one or the new one. Ctrl-C is taken between two training steps, where a checkpoint of
+it equals that of an undisturbed run; a second Ctrl-C stops at once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from cdsa_lightning.errors import InputError
+
+__all__ = ["LastCheckpoint", "SafeCheckpointIO", "read_checkpoint"]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint written by `cdsa fit`, on the CPU; read with weights_only, so that nothing in it can execute.
+
+    Raises:
+        InputError: no such file, damaged, or written by something else.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"run_name", "data", "hyper_parameters", "state_dict"} - set(checkpoint)
+    except OSError as error:
+        raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
+    except (TypeError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        # PyTorch's text for a refused pickle recommends to load it unsafely: its first line alone is told.
+        reason = str(error).splitlines()[0].partition(" (1)")[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} is not a checkpoint of 'cdsa fit', or it is damaged: {reason[:160]}") from None
+    if missing:
+        raise InputError(f"{path} is not a checkpoint of 'cdsa fit': it lacks {', '.join(sorted(missing))}.")
+    return checkpoint
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes atomically within the folder of the checkpoint, and reads with weights_only."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Replace `path` by the checkpoint.
+
+        Raises:
+            InputError: it cannot be written; what was at `path` before is untouched.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
+            cause = error if isinstance(error, OSError) else error.__context__
+            reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
+            raise InputError(f"Cannot write the checkpoint {target}: {reason}. Free space on that disk.") from None
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """`read_checkpoint`, whatever `weights_only` asks for."""
+        return read_checkpoint(path)
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the last checkpoint of a run: every so many gradient steps, at the end, and at Ctrl-C.
+
+    Args:
+        path: Where it lies.
+        every_n_steps: Gradient steps between two.
+
+    Raises:
+        InputError: `every_n_steps` is below 1.
+    """
+
+    def __init__(self, path: Path, every_n_steps: int) -> None:
+        if every_n_steps < 1:
+            raise InputError(f"checkpoint_every must be at least 1, got {every_n_steps}.")
+        self.path, self.every_n_steps, self.saved_at = path, every_n_steps, 0
+        self.interrupted = False
+        self.handler: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_at = trainer.global_step
+        # Several processes would stop at different steps, and wait for each other; they are stopped at once.
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self.handler = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def _on_interrupt(self, *_: Any) -> None:
+        self.interrupted = True
+        self._release()
+
+    def _release(self) -> None:
+        if self.handler is not None:
+            signal.signal(signal.SIGINT, self.handler)
+            self.handler = None
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if self.interrupted:
+            self._save(trainer)
+            raise KeyboardInterrupt
+        # Steps come in chunks: what counts is that a multiple was crossed, not that one was hit.
+        if trainer.global_step // self.every_n_steps > self.saved_at // self.every_n_steps:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step > self.saved_at:
+            self._save(trainer)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._release()
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.global_step > self.saved_at or not self.path.exists():
+            trainer.save_checkpoint(self.path)
+            self.saved_at = trainer.global_step

@@ -1,0 +1,120 @@
+"""jsonargparse's objections in a sentence each: the key or value, the nearest known one, alternatives, remedy."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from cdsa_lightning.errors import InputError, unknown_name
+
+__all__ = ["check_config", "config_paths", "explain"]
+
+
+def config_paths(argv: Sequence[str]) -> list[str]:
+    """What --config names, in order."""
+    words = zip(argv, [*argv[1:], ""], strict=True)
+    named = [following if word == "--config" else word.partition("=")[2] for word, following in words if _names(word)]
+    return [name for name in named if name and not name.lstrip().startswith("{")]  # settings may be written in place
+
+
+def _names(word: str) -> bool:
+    return word == "--config" or word.startswith("--config=")
+
+
+def check_config(path: str) -> None:
+    """See that a configuration can be read and is made of sections.
+
+    Raises:
+        InputError: missing, unreadable, not YAML, or not a mapping of sections.
+    """
+    import yaml  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        folder = Path(path).parent
+        near = ", ".join(sorted(str(found) for found in folder.glob("*.yaml"))[:20])
+        there = f" In {folder}: {near}." if near else ""
+        raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.{there}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    sections = ("model", "data", "trainer")
+    if not isinstance(content, dict):
+        raise InputError(f"The configuration {path} must be a mapping with the sections {', '.join(sections)}.")
+    for name in sections:
+        section = content.get(name)
+        if section is not None and not isinstance(section, (dict, str) if name == "model" else dict):
+            raise InputError(f"{name} in the configuration {path} must be a mapping, got {section!r}.")
+
+
+def explain(message: str, known: Iterable[str]) -> InputError:
+    """The error for what jsonargparse wrote.
+
+    Args:
+        message: Its text.
+        known: Every key that would have been accepted, dotted.
+    """
+    if found := re.search(r"class_path '([^']+)':\s+Option '([^']+)' is not accepted", message):
+        return _unknown_argument(*found.groups())
+    if found := re.search(r"class_path '([^']+)':\s+(No module named .*|module '.*' has no attribute .*)", message):
+        return _no_class(found[1], found[2].strip())
+    if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\S+)", message):
+        return _no_class(found[1], f"it is no {found[2]}")
+    if found := re.search(r"Expected a dot import path string: (\S+)", message):
+        return _no_class(found[1], "no class of that name is known")
+    if found := re.search(r"[Oo]ption '([^']+)'(?: is not accepted|$)", message):
+        return _unknown_key(found[1], known)
+    if found := re.search(r"unrecognized arguments: (\S+)", message):
+        option = found[1]
+        if option.startswith("--"):
+            return _unknown_key(option[2:].partition("=")[0], known)
+        return InputError(f"{option!r} is not an option; options are written --KEY VALUE, see 'cdsa fit --help'.")
+    if found := re.search(r"arguments are required: (?:fit\.)?(\S+)", message):
+        return InputError(f"{found[1]} is missing. Name it with --{found[1]} VALUE or in a file given by --config.")
+    if "Parser key" in message:
+        return _wrong_value(message)
+    text = " ".join(message.split()).removesuffix(".")
+    return InputError(f"{text}. 'cdsa fit --help' tells the options.")
+
+
+def _unknown_argument(class_path: str, name: str) -> InputError:
+    module, _, cls = class_path.rpartition(".")
+    try:
+        accepted = list(inspect.signature(getattr(import_module(module), cls)).parameters)
+    except (ImportError, AttributeError, ValueError, TypeError):
+        accepted = []
+    return unknown_name(f"argument of {cls}", name, accepted, "In YAML they stand under init_args.")
+
+
+def _no_class(class_path: str, reason: str) -> InputError:
+    return InputError(
+        f"Cannot use the class_path {class_path!r}: {reason}. Write package.module.Class; "
+        "models that come along: cdsa_lightning.training.CDSAModule, cdsa_baselines.iql.IQL."
+    )
+
+
+def _unknown_key(name: str, known: Iterable[str]) -> InputError:
+    """The first part of a dotted key that is not known, among the keys of its level."""
+    parts, level = name.split("."), [key.split(".") for key in known]
+    for depth, part in enumerate(parts):
+        children = {key[depth] for key in level if len(key) > depth}
+        if part not in children:
+            where = f" of {'.'.join(parts[:depth])}" if depth else ""
+            return unknown_name(f"key{where}", part, children, "'cdsa fit --help' describes them.")
+        level = [key for key in level if len(key) > depth and key[depth] == part]
+    return InputError(f"The key {name!r} cannot be given here; 'cdsa fit --help' describes the keys.")
+
+
+def _wrong_value(message: str) -> InputError:
+    key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
+    kinds: dict[str, Any] = dict.fromkeys(re.findall(r"Expected an? <class '([\w.]+)'>", message))
+    names = [kind.rpartition(".")[2].lower() for kind in kinds if kind not in ("NoneType", "type")]
+    # The innermost objection is the one about the value itself.
+    value = re.search(r"Got value: (.*)", message) or re.search(r"Given value: (.*)", message)
+    if value is None or not names:
+        return InputError(" ".join(message.split()))
+    return InputError(f"{key} must be {' or '.join(names)}, got {value[1].strip()!r}.")
