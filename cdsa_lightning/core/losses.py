@@ -26,18 +26,23 @@ def denoising_score_loss(
         noise: The standard normal z that perturbed the data.
         sigma: Standard deviation of the perturbation, in the units of x.
     """
-    return 0.5 * (score + noise / sigma).square().sum(-1).mean(-1)
+    return 0.5 * _batch_mean(score + noise / sigma)
 
 
 def noise_prediction_loss(
     predicted: Float[Tensor, "*nets B D"], noise: Float[Tensor, "*nets B D"]
 ) -> Float[Tensor, "*nets"]:
     """sigma^2 times `denoising_score_loss` for score = -predicted / sigma."""
-    return 0.5 * (predicted - noise).square().sum(-1).mean(-1)
+    return 0.5 * _batch_mean(predicted - noise)
 
 
 def inverse_dynamics_loss(
     predicted: Float[Tensor, "*nets B A"], action: Float[Tensor, "*nets B A"]
 ) -> Float[Tensor, "*nets"]:
     """Eq. 9: the squared error of the action that leads from s to s', summed over entries, averaged over the batch."""
-    return (predicted - action).square().sum(-1).mean(-1)
+    return _batch_mean(predicted - action)
+
+
+def _batch_mean(error: Tensor) -> Tensor:
+    """Squared length of each row, averaged over the batch: one reduction, not a sum and then a mean."""
+    return error.square().sum((-2, -1)) / error.shape[-2]
