@@ -23,6 +23,8 @@ from cdsa_lightning.errors import InputError
 
 __all__ = ["LastCheckpoint", "SafeCheckpointIO", "read_checkpoint"]
 
+_Unpickling = pickle.UnpicklingError
+
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """A checkpoint written by `cdsa fit`, on the CPU; read with weights_only, so that nothing in it can execute.
@@ -33,9 +35,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"run_name", "data", "hyper_parameters", "state_dict"} - set(checkpoint)
-    except OSError as error:
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
-    except (TypeError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, TypeError, ValueError, LookupError, AttributeError, RuntimeError, _Unpickling) as error:
         # PyTorch's text for a refused pickle recommends to load it unsafely: its first line alone is told.
         reason = str(error).splitlines()[0].partition(" (1)")[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is not a checkpoint of 'cdsa fit', or it is damaged: {reason[:160]}") from None

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"cdsa: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"cdsa: {stop or 'interrupted; what was written before is whole.'}", file=sys.stderr)
+        print(f"cdsa: {str(stop) or 'interrupted; what was written before is whole.'}", file=sys.stderr)
         return 130
 
 

@@ -16,7 +16,7 @@ __all__ = ["check_config", "config_paths", "explain"]
 
 def config_paths(argv: Sequence[str]) -> list[str]:
     """What --config names, in order."""
-    words = zip(argv, [*argv[1:], ""], strict=True)
+    words = zip(argv, [*argv, ""][1:], strict=True)
     named = [following if word == "--config" else word.partition("=")[2] for word, following in words if _names(word)]
     return [name for name in named if name and not name.lstrip().startswith("{")]  # settings may be written in place
 
@@ -62,8 +62,9 @@ def explain(message: str, known: Iterable[str]) -> InputError:
         return _unknown_argument(*found.groups())
     if found := re.search(r"class_path '([^']+)':\s+(No module named .*|module '.*' has no attribute .*)", message):
         return _no_class(found[1], found[2].strip())
-    if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\S+)", message):
-        return _no_class(found[1], f"it is no {found[2]}")
+    if found := re.search(r"Import path (\S*) ?does not correspond to a subclass of (\S+)", message):
+        given = re.search(r"Given value: (.*)", message)
+        return _no_class(found[1] or (given[1] if given else ""), f"it is no {found[2]}")
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return _no_class(found[1], "no class of that name is known")
     if found := re.search(r"[Oo]ption '([^']+)'(?: is not accepted|$)", message):

@@ -170,7 +170,7 @@ class FitCLI(LightningCLI):
             return f"\nKept: {path} (step {step}). Go on with:\n  {command}"
         if self.is_new and not list(self.run_dir.glob("**/metrics.csv")):
             shutil.rmtree(self.run_dir, ignore_errors=True)
-            for folder in list(self.run_dir.parents)[:2]:
+            for folder in list(self.run_dir.parents)[:3]:
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         return ""
