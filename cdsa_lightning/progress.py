@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 __all__ = ["StepProgress"]
 
@@ -38,9 +39,11 @@ class StepProgress(ProgressBar):
         self.first = trainer.global_step
         self.bar = None
         if self.enabled and sys.stdout.isatty():
-            speed, losses = TextColumn("{task.fields[speed]}"), TextColumn("{task.fields[losses]}")
-            columns = (BarColumn(), MofNCompleteColumn(), speed, TimeElapsedColumn(), TimeRemainingColumn(), losses)
-            self.bar = Progress(*columns, console=Console(), auto_refresh=False)
+            speed = TextColumn("{task.fields[speed]}")
+            # Losses get what room is left: in a narrow terminal they are cut, not the steps.
+            losses = TextColumn("{task.fields[losses]}", table_column=Column(ratio=1, no_wrap=True))
+            columns = (BarColumn(20), MofNCompleteColumn(), speed, TimeElapsedColumn(), TimeRemainingColumn(), losses)
+            self.bar = Progress(*columns, console=Console(), auto_refresh=False, expand=True)
             self.line = self.bar.add_task("fit", total=trainer.max_steps, completed=self.first, speed="", losses="")
             self.bar.start()
         elif self.enabled:
@@ -68,7 +71,7 @@ class StepProgress(ProgressBar):
     def _draw(self, trainer: Trainer) -> None:
         self.drawn = time.monotonic()
         rate = (trainer.global_step - self.first) / max(self.drawn - self.begun, 1e-9)
-        losses = "  ".join(f"{key.removeprefix('train/')} {value:.4g}" for key, value in self._losses(trainer).items())
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in self._losses(trainer).items())
         if self.bar is not None:
             self.bar.update(self.line, completed=trainer.global_step, speed=f"{rate:.0f} steps/s", losses=losses)
             self.bar.refresh()
@@ -76,4 +79,5 @@ class StepProgress(ProgressBar):
             print(f"step {trainer.global_step}/{trainer.max_steps}  {rate:.0f} steps/s  {losses}", flush=True)
 
     def _losses(self, trainer: Trainer) -> dict[str, float]:
-        return {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("train/")}
+        return {k.removeprefix("train/").removesuffix("_loss"): v for k, v in metrics.items()}
