@@ -1,0 +1,105 @@
+"""Transitions on the training device: what the table holds, how it is drawn from, and what is told about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cdsa_lightning.data import Batch, DataInfo, TransitionData
+from cdsa_lightning.errors import InputError
+from training_data import TASK, write_npz
+
+
+@pytest.fixture(scope="module")
+def npz(tmp_path_factory) -> Path:
+    return write_npz(tmp_path_factory.mktemp("data") / "data.npz", 500)
+
+
+def ready(npz: Path, **settings) -> TransitionData:
+    data = TransitionData(TASK, f"npz:{npz}", **settings)
+    data.setup("fit")
+    return data
+
+
+def chunks(data: TransitionData, step: int = 0, seeds=(0, 1), world: int = 1, rank: int = 0, steps: int = 30):
+    """The loader as a trainer at gradient step `step` sees it, 10 steps a chunk."""
+    module = SimpleNamespace(inner_steps=10, seeds=seeds)
+    data.trainer = SimpleNamespace(
+        lightning_module=module, global_step=step, max_steps=steps, world_size=world, global_rank=rank
+    )
+    return data.train_dataloader()
+
+
+def test_a_row_is_obs_action_next_obs_reward_terminated(npz):
+    data, arrays = ready(npz), np.load(npz)
+    batch = Batch(*data.rows.split(data.info.columns, 1))
+    for part, key in zip(batch, ("obs", "actions", "next_obs", "rewards", "terminals"), strict=True):
+        np.testing.assert_array_equal(part.squeeze().numpy(), arrays[key].astype(np.float32))
+    assert data.rows.dtype == torch.float32 and data.transitions is None  # held once
+
+
+def test_statistics_and_origin_travel_with_the_data(npz):
+    info, arrays = ready(npz).info, np.load(npz)
+    np.testing.assert_allclose(info.obs_mean, arrays["obs"].mean(0), rtol=1e-5)
+    np.testing.assert_allclose(info.action_std, arrays["actions"].std(0), rtol=1e-5)
+    returns = arrays["rewards"].reshape(-1, 20).sum(1)
+    np.testing.assert_allclose([info.mean_return, info.min_return], [returns.mean(), returns.min()], rtol=1e-4)
+    assert (info.task, info.source, info.transitions) == (TASK, f"npz:{npz}", 500)
+    assert (info.low, info.high) == (pytest.approx([-0.1, -0.1]), pytest.approx([0.1, 0.1]))
+    assert len(info.fingerprint) == 64
+
+
+def test_an_entry_that_never_changes_is_left_in_its_units(npz, tmp_path):
+    arrays = dict(np.load(npz))
+    arrays["obs"][:, 2:] = 0.1
+    np.savez(tmp_path / "still.npz", **arrays)
+    info = ready(tmp_path / "still.npz").info
+    assert info.obs_std[2:] == [1.0, 1.0] and info.obs_mean[2] == pytest.approx(0.1)
+
+
+def test_the_record_survives_a_checkpoint(npz):
+    info = ready(npz).info
+    assert DataInfo.from_dict({**info.to_dict(), "from the future": 1}) == info
+    with pytest.raises(InputError, match="lacks fingerprint, low"):
+        DataInfo.from_dict({k: v for k, v in info.to_dict().items() if k not in ("low", "fingerprint")})
+
+
+def test_every_seed_draws_its_own_rows_from_the_whole_table(npz):
+    data = ready(npz, batch_size=64)
+    drawn = list(chunks(data, seeds=(3, 8)))
+    assert len(drawn) == 3 and drawn[0].shape == (2, 10, 64, data.rows.shape[1])
+    assert not torch.equal(drawn[0][0], drawn[0][1])
+    assert not torch.equal(drawn[0], drawn[1])
+    alone = next(iter(chunks(data, seeds=(8,))))
+    assert torch.equal(alone[0], drawn[0][1])  # whoever trains beside it
+    obs = torch.cat(drawn)[..., :4].reshape(-1, 4).unique(dim=0)
+    assert len(obs) > 450 and len(obs) <= 500
+
+
+def test_a_resumed_run_draws_what_the_undisturbed_one_would(npz):
+    data = ready(npz, batch_size=8)
+    whole = list(chunks(data))
+    for step, first in ((10, 1), (17, 1), (20, 2)):
+        rest = list(chunks(data, step=step))
+        assert len(rest) == 3 - first
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+
+
+def test_processes_share_the_joint_batch(npz):
+    data = ready(npz, batch_size=8)
+    joint = next(iter(chunks(data)))
+    parts = [next(iter(chunks(data, world=2, rank=rank))) for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts, 2), joint)
+
+
+def test_batches_that_cannot_be_made_are_refused(npz):
+    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
+        TransitionData(TASK, batch_size=0)
+    data = TransitionData(TASK, f"npz:{npz}", batch_size=9)
+    data.trainer = SimpleNamespace(world_size=2)
+    with pytest.raises(InputError, match="batch_size 9 does not divide among 2 processes"):
+        data.setup("fit")
