@@ -154,8 +154,8 @@ class FitCLI(LightningCLI):
         """However it ends: leave no empty run behind, and say what is kept and how to go on."""
         try:
             yield
-        except (InputError, OSError) as error:
-            text = str(error) if isinstance(error, InputError) else _os_error(error)
+        except (InputError, MisconfigurationException, OSError) as error:
+            text = _os_error(error) if isinstance(error, OSError) else str(error)
             raise InputError(f"{text}{self._kept()}") from error
         except (KeyboardInterrupt, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
