@@ -129,9 +129,8 @@ class Task:
             remedies.append(f"download them: cdsa datasets --download {self.name}")
         if self.collect:
             remedies.append(f"collect them: {self.collect}")
-        return f"No data for the task {self.name!r} here (looked for {', '.join(self.sources)}). " + (
-            " Or ".join(remedy[0].upper() + remedy[1:] for remedy in remedies)
-        )
+        looked, how = ", ".join(self.sources), "; or ".join(remedies)
+        return f"No data for the task {self.name!r} here (looked for {looked}). You can {how}"
 
     def normalized_score(self, returns: npt.ArrayLike) -> np.ndarray:
         """100 (R - min) / (max - min) of raw returns, any shape; the returns themselves where there is no scale."""

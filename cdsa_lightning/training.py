@@ -63,7 +63,7 @@ class CDSAModule(SteppedModule):
         lr_schedule: str | None = None,
         ema_decay: float | None = None,
         seeds: Iterable[int] = (0, 1, 2, 3, 4),
-        inner_steps: int = 10,
+        inner_steps: int = 20,
         compile: bool = False,  # noqa: A002
     ) -> None:
         super().__init__(seeds, inner_steps, compile)
