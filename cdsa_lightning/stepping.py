@@ -112,7 +112,8 @@ class SteppedModule(LightningModule):
         self.ensure_built(self.trainer.datamodule.info)  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if not bool(self.flat.isfinite().all()):  # the checkpoint before this one must stay the last
+        # The checkpoint before this one must stay the last.
+        if not all(bool(weight.isfinite().all()) for weight in self.parameters()):
             raise self._diverged("a weight is not finite", self.trainer.global_step)
         checkpoint["data"] = self.data_info.to_dict()
         checkpoint["run_name"] = self.run_name
@@ -251,7 +252,8 @@ class SteppedModule(LightningModule):
         step, size = self.trainer.global_step, chunk.shape[2]
         world, rank = self.trainer.world_size, self.trainer.global_rank
         noise = self.streams.normal("noise", step // self.inner_steps, (self.inner_steps, size * world, self.noise_dim))
-        noise = noise[:, :, rank * size : (rank + 1) * size]
+        noise = noise[:, :, rank * size : (rank + 1) * size].to(self.flat.dtype)
+        chunk = chunk.to(self.flat.dtype)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         update = self._fused_update if self.compiled is not None else self._update
         done = step % self.inner_steps  # a run may be resumed, or end, within a chunk

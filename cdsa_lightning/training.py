@@ -5,6 +5,7 @@ theta <- theta - lr grad L_g (Eq. 6),   phi <- phi - lr grad L_h (Eq. 8),   I <-
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -131,10 +132,9 @@ class CDSAModule(SteppedModule):
     def corrector(self) -> Corrector:
         """The corrector as trained so far: averaged weights where there are any, measured on the data."""
         info = self.data_info
-        networks = self.averaged if self.averaged is not None else self.networks
-        corrector = Corrector(
-            networks, info.low, info.high, info.obs_dim, default_coefficients(info.task, self.preset_name)
-        ).to(self.device)
+        networks = copy.deepcopy(self.averaged if self.averaged is not None else self.networks).requires_grad_(False)
+        coefficients = default_coefficients(info.task, self.preset_name)
+        corrector = Corrector(networks, info.low, info.high, info.obs_dim, coefficients).float().to(self.device)
         corrector.info = {
             "task": info.task,
             "env_id": info.env_id,

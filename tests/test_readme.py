@@ -16,7 +16,12 @@ from cdsa_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
 SMALLER = {"--steps": "3000", "--trainer.max_steps": "20"}
-ALSO = {"fit": ["--trainer.max_steps", "20"], "evaluate": ["--episodes", "2"], "collect": ["--overwrite"], "datasets": []}
+ALSO = {
+    "fit": ["--trainer.max_steps", "20"],
+    "evaluate": ["--episodes", "2"],
+    "collect": ["--overwrite"],
+    "datasets": [],
+}
 
 
 def blocks(path: Path) -> dict[str, str]:
@@ -72,9 +77,8 @@ def test_no_shell_block_of_the_readme_goes_untested():
 
 
 def test_the_clone_of_the_extending_page_trains_and_is_restored(workshop):
-    from training_data import TASK, train, write_npz
-
     from cdsa_lightning.tasks import get_task
+    from training_data import TASK, train, write_npz
 
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
     names: dict = {"__name__": "clone"}

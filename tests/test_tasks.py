@@ -99,7 +99,7 @@ def test_without_data_the_error_names_both_ways_to_get_them():
     assert "cdsa collect --task hopper-medium --baseline mlp" in str(error.value)
     with pytest.raises(InputError) as error:
         get_task("risky-pointmass").transitions()
-    assert str(error.value).endswith("Collect them: cdsa collect --task risky-pointmass")
+    assert str(error.value).endswith("You can collect them: cdsa collect --task risky-pointmass")
 
 
 def test_the_first_local_source_is_taken_and_told(caplog):

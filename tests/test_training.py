@@ -28,12 +28,13 @@ def npz(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("preset", ["paper", "robust"])
 def test_stacked_seeds_match_solo_training(npz, tmp_path, preset):
+    # In double precision: in single, a unit whose sign hangs on the last bit may once take another step of Adam.
     seeds, levels = (0, 1, 2, 3, 4), 3 if preset == "robust" else 1
     stacked = CDSAModule(preset, seeds=seeds)
-    train(stacked, npz, 300, tmp_path / "stacked")
+    train(stacked, npz, 300, tmp_path / "stacked", precision="64-true")
     for row, seed in enumerate(seeds):
         solo = CDSAModule(preset, seeds=[seed])
-        train(solo, npz, 300, tmp_path / f"solo{seed}")
+        train(solo, npz, 300, tmp_path / f"solo{seed}", precision="64-true")
         for name, value in weights(solo).items():
             if name.endswith(("weight", "bias")):
                 own = weights(stacked)[name]
@@ -101,7 +102,7 @@ def test_two_gloo_processes_equal_one_with_the_joint_batch(npz, tmp_path):
         "from training_data import train\n"
         "from cdsa_lightning.training import CDSAModule\n"
         "npz, root, devices = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])\n"
-        "options = {} if devices == 1 else {'strategy': 'ddp', 'devices': devices}\n"
+        "options = {'precision': '64-true'} | ({} if devices == 1 else {'strategy': 'ddp', 'devices': devices})\n"
         "train(CDSAModule('robust', seeds=(0, 1)), npz, 100, root, **options)\n"
     )
     file = tmp_path / "run.py"
@@ -114,8 +115,7 @@ def test_two_gloo_processes_equal_one_with_the_joint_batch(npz, tmp_path):
     one, two = (torch.load(tmp_path / n / "last.ckpt", weights_only=True) for n in ("1", "2"))
     assert one["global_step"] == two["global_step"] == 100
     for name, value in one["state_dict"].items():
-        # Adam's first steps divide by |gradient|: where that is near eps, another order of summation shows at 1e-6.
-        torch.testing.assert_close(two["state_dict"][name], value, atol=5e-6, rtol=0, msg=name)
+        torch.testing.assert_close(two["state_dict"][name], value, atol=1e-6, rtol=0, msg=name)
 
 
 def test_a_checkpoint_of_another_algorithm_or_task_or_kind_is_refused(npz, tmp_path):

@@ -152,7 +152,7 @@ def test_weights_that_are_not_finite_are_not_written(npz, here, capsys):
     np.savez(here / "huge.npz", **{**arrays, "obs": arrays["obs"] * 1e30, "next_obs": arrays["next_obs"] * 1e30})
     settings = ("--trainer.max_steps", "90", "--checkpoint_every", "50")
     assert main(words(here / "huge.npz", *settings)) == 2
-    assert "a weight is not finite at step 50" in capsys.readouterr().err
+    assert "a weight is not finite at step 6" in capsys.readouterr().err
     assert not (here / "runs").exists()  # nothing was reached, nothing is left
 
 
@@ -164,7 +164,7 @@ def test_wandb_keeps_an_offline_run_with_the_curves_when_there_is_no_key(npz, he
     assert main([*argv, "--wandb", "auto"]) == 0
     run = only_run(here)
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while b"train/action_score_loss" not in file.read_bytes():  # another process writes it, shortly after the end
         assert time.monotonic() < end
         time.sleep(0.02)
