@@ -165,7 +165,7 @@ def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: 
             name=f"{report.task.name}/evaluate/{directory.name}",
             group=report.task.name,
             job_type="evaluate",
-            dir=str(directory),
+            dir=str(directory.resolve()),
             config={"task": report.task.name, "seed": report.seed, **about},
             mode="online" if mode == "online" else "offline",
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
@@ -182,7 +182,7 @@ def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: 
         | {"eval/arms": arms, "eval/episodes": wandb.Table(columns=list(episodes), data=rows)}
         | {f"eval/{path.stem}": wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
     )
-    folder, url = Path(run.dir).parent, run.url
+    folder, url = directory / "wandb" / Path(run.dir).parent.name, run.url
     run.finish()
     return [f"W&B: {url}" if mode == "online" else f"W&B: kept offline; send it with: wandb sync {folder}"]
 

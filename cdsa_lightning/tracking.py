@@ -72,7 +72,7 @@ def wandb_logger(mode: str, directory: Path, group: str, name: str) -> WandbLogg
         # Lightning's own call passes what wandb warns about, and leaves its background threads at work.
         run = wandb.init(
             project=PROJECT,
-            dir=directory,
+            dir=str(directory.resolve()),  # its service may have been started in another folder
             group=group,
             name=name,
             mode="online" if mode == "online" else "offline",

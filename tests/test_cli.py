@@ -71,3 +71,21 @@ def test_help_imports_nothing_heavy(argv, heavy):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["evaluate"], "baseline is missing"),
+        (["evaluate", "--baseline", "iql", "--episods", "4"], "Did you mean 'episodes'"),
+        (["evaluate", "--baselin", "iql"], "Did you mean 'baseline'"),
+        (["evaluate", "--baseline", "iql", "--episodes", "x"], "episodes must be int, got 'x'"),
+        (["collect"], "task is missing"),
+        (["collect", "--task", "hopper-random", "--stepps", "3"], "Did you mean 'steps'"),
+        (["datasets", "--jsn"], "Did you mean 'json'"),
+    ],
+)
+def test_a_mistaken_option_of_any_command_is_one_sentence(words, says, capsys):
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.count("\n") == 1 and "fit" not in said

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from cdsa_lightning.commands.explain import STRICT, parse
 from cdsa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ def main(argv: list[str]) -> None:
     """Parse `argv` and collect."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="cdsa collect", description="Write a data set by rolling out a policy.")
+    parser = ArgumentParser(prog="cdsa collect", description="Write a data set by rolling out a policy.", **STRICT)
     parser.add_class_arguments(CollectOptions, as_group=False, skip={"combine", "overwrite"})
     parser.add_argument("--overwrite", action="store_true", help="Replace a data set of that id, at the very end.")
     parser.add_argument("--combine", nargs="+", metavar="ID", help="Join these data sets instead of collecting.")
-    collect(CollectOptions(**vars(parser.parse_args(argv))), command=shlex.join(["cdsa", "collect", *argv]))
+    collect(CollectOptions(**vars(parse(parser, argv))), command=shlex.join(["cdsa", "collect", *argv]))
 
 
 def collect(options: CollectOptions, command: str = "") -> Collected:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdsa_lightning.commands.explain import STRICT, parse
 from cdsa_lightning.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ def main(argv: list[str]) -> None:
     """Parse `argv`, then list or download."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="cdsa datasets", description="Every task, and where its data are.")
+    parser = ArgumentParser(prog="cdsa datasets", description="Every task, and where its data are.", **STRICT)
     parser.add_argument("--download", metavar="TASK", help="Download a task's data.")
     parser.add_argument("--json", action="store_true", help="Machine-readable.")
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     from cdsa_lightning.tasks import get_task, task_names
 
     if options.download:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdsa_lightning.commands.explain import STRICT, parse
 from cdsa_lightning.commands.options import Options
 
 if TYPE_CHECKING:
@@ -25,15 +26,17 @@ def main(argv: list[str]) -> None:
     """Parse `argv` and evaluate."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="cdsa evaluate", description="Evaluate a baseline against its corrected self.")
+    parser = ArgumentParser(
+        prog="cdsa evaluate", description="Evaluate a baseline against its corrected self.", **STRICT
+    )
     parser.add_class_arguments(Options, as_group=False)
-    evaluate(Options(**vars(parser.parse_args(_spell_out(argv)))))
+    evaluate(Options(**vars(parse(parser, _spell_out(argv)))))
 
 
 def _spell_out(argv: list[str]) -> list[str]:
     """A bare ``--quiet`` as ``--quiet=true``, and ``--no-wandb`` as ``--wandb=off``."""
     spelled = []
-    for word, following in zip(argv, [*argv[1:], "--"], strict=True):
+    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
         bare = word in _FLAGS and following.startswith("-")
         spelled.append(f"{word}=true" if bare else "--wandb=off" if word in ("--no-wandb", "--no_wandb") else word)
     return spelled

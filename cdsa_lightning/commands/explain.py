@@ -7,11 +7,17 @@ import re
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.errors import InputError, unknown_name
 
-__all__ = ["check_config", "config_paths", "explain"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
+__all__ = ["STRICT", "check_config", "config_paths", "explain", "parse"]
+
+STRICT: dict[str, Any] = {"exit_on_error": False, "allow_abbrev": False}
+"""Keywords of a parser whose mistakes `parse` explains; an abbreviation is a mistake."""
 
 
 def config_paths(argv: Sequence[str]) -> list[str]:
@@ -51,12 +57,31 @@ def check_config(path: str) -> None:
             raise InputError(f"{name} in the configuration {path} must be a mapping, got {section!r}.")
 
 
-def explain(message: str, known: Iterable[str]) -> InputError:
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """`argv` as options; a mistake is an InputError, where jsonargparse would print its usage and exit.
+
+    Args:
+        parser: One made with `STRICT`.
+        argv: The words after the command.
+
+    Raises:
+        InputError: an unknown or missing option, or a value of the wrong type.
+    """
+    from jsonargparse import ArgumentError
+
+    try:
+        return parser.parse_args(list(argv))
+    except ArgumentError as error:
+        raise explain(str(error), parser.get_defaults().keys(), parser.prog) from None
+
+
+def explain(message: str, known: Iterable[str], command: str = "cdsa fit") -> InputError:
     """The error for what jsonargparse wrote.
 
     Args:
         message: Its text.
         known: Every key that would have been accepted, dotted.
+        command: Whose help tells more.
     """
     if found := re.search(r"class_path '([^']+)':\s+Option '([^']+)' is not accepted", message):
         return _unknown_argument(*found.groups())
@@ -68,18 +93,19 @@ def explain(message: str, known: Iterable[str]) -> InputError:
     if found := re.search(r"Expected a dot import path string: (\S+)", message):
         return _no_class(found[1], "no class of that name is known")
     if found := re.search(r"[Oo]ption '([^']+)'(?: is not accepted|$)", message):
-        return _unknown_key(found[1], known)
+        return _unknown_key(found[1], known, command)
     if found := re.search(r"unrecognized arguments: (\S+)", message):
         option = found[1]
         if option.startswith("--"):
-            return _unknown_key(option[2:].partition("=")[0], known)
-        return InputError(f"{option!r} is not an option; options are written --KEY VALUE, see 'cdsa fit --help'.")
+            return _unknown_key(option[2:].partition("=")[0], known, command)
+        return InputError(f"{option!r} is not an option; options are written --KEY VALUE, see '{command} --help'.")
     if found := re.search(r"arguments are required: (?:fit\.)?(\S+)", message):
-        return InputError(f"{found[1]} is missing. Name it with --{found[1]} VALUE or in a file given by --config.")
+        file = " or in a file given by --config" if command == "cdsa fit" else ""
+        return InputError(f"{found[1]} is missing. Name it with --{found[1]} VALUE{file}.")
     if "Parser key" in message:
         return _wrong_value(message)
     text = " ".join(message.split()).removesuffix(".")
-    return InputError(f"{text}. 'cdsa fit --help' tells the options.")
+    return InputError(f"{text}. '{command} --help' tells the options.")
 
 
 def _unknown_argument(class_path: str, name: str) -> InputError:
@@ -98,16 +124,16 @@ def _no_class(class_path: str, reason: str) -> InputError:
     )
 
 
-def _unknown_key(name: str, known: Iterable[str]) -> InputError:
+def _unknown_key(name: str, known: Iterable[str], command: str) -> InputError:
     """The first part of a dotted key that is not known, among the keys of its level."""
     parts, level = name.split("."), [key.split(".") for key in known]
     for depth, part in enumerate(parts):
         children = {key[depth] for key in level if len(key) > depth}
         if part not in children:
             where = f" of {'.'.join(parts[:depth])}" if depth else ""
-            return unknown_name(f"key{where}", part, children, "'cdsa fit --help' describes them.")
+            return unknown_name(f"key{where}", part, children, f"'{command} --help' describes them.")
         level = [key for key in level if len(key) > depth and key[depth] == part]
-    return InputError(f"The key {name!r} cannot be given here; 'cdsa fit --help' describes the keys.")
+    return InputError(f"The key {name!r} cannot be given here; '{command} --help' describes the keys.")
 
 
 def _wrong_value(message: str) -> InputError:

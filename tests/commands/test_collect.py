@@ -81,10 +81,9 @@ def test_bad_input_is_one_clear_error(line, message, capsys):
     assert "Traceback" not in told
 
 
-def test_a_word_that_is_no_option_exits_with_2():
-    with pytest.raises(SystemExit) as stopped:
-        run("collect --task hopper-random --bseline random")
-    assert stopped.value.code == 2
+def test_a_word_that_is_no_option_is_named_with_the_nearest_one(capsys):
+    assert run("collect --task hopper-random --bseline random") == 2
+    assert "Did you mean 'baseline'?" in capsys.readouterr().err
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then(capsys):
