@@ -130,7 +130,10 @@ def _corrector(options: Options, subject: Subject) -> tuple[Path, Corrector]:
             f"{task.name!r} has {task.obs_dim} and {task.action_dim}. Fit it again: {again}."
         )
     found = "" if options.corrector else "the newest; "
-    about = f"{found}preset {corrector.info.get('preset')}, {corrector.num_seeds} seeds"
+    held = f"{corrector.num_seeds} seeds"
+    if options.corrector_seed is not None:
+        corrector, held = corrector.select(options.corrector_seed), f"seed {options.corrector_seed} of {held}"
+    about = f"{found}preset {corrector.info.get('preset')}, {held}"
     subject.notes.append(f"corrector     {path} ({about})")
     return path, corrector
 

@@ -16,6 +16,7 @@ class Options:
         task: Task to evaluate on; by default that of the checkpoint, or of the newest corrector.
         checkpoint: Of the baseline; by default the newest under runs/. Baselines such as random need none.
         corrector: A corrector.safetensors; by default the newest of the task under runs/. "none": the baseline alone.
+        corrector_seed: Correct every training seed of the baseline with this one of the corrector, counted from 0.
         preset: Take the newest corrector of this preset (paper or robust), and its recommended coefficients.
         k1: Weight of the action score.
         k2: Weight of the inverse-dynamics action.
@@ -42,6 +43,7 @@ class Options:
     task: str | None = None
     checkpoint: str | None = None
     corrector: str | None = None
+    corrector_seed: int | None = None
     preset: str | None = None
     k1: float | None = None
     k2: float | None = None

@@ -6,6 +6,7 @@ from cdsa_lightning.commands.arms import find_subject, make_arms
 from cdsa_lightning.commands.options import Options
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.corrector import CorrectedPolicy
+from cdsa_lightning.errors import InputError
 from cdsa_lightning.rollout import NoisyPolicy
 from evaluation_files import OWN, TASK, checkpoint, install_strangers, kept, leave
 
@@ -54,6 +55,16 @@ def test_a_named_checkpoint_in_a_run_says_its_task(stranger):
     _, _, notes = arms(baseline="iql", checkpoint=str(older))
     assert f"task          {TASK}" in notes
     assert f"iql from {older}\n" in notes
+
+
+def test_one_seed_of_the_corrector_can_serve_every_seed_of_the_baseline(stranger):
+    checkpoint("iql", "1")
+    kept("1")
+    made, _, notes = arms(baseline="iql", corrector_seed=0)
+    assert made["cdsa(iql)"].corrector.num_seeds == 1
+    assert "seed 0 of" in notes
+    with pytest.raises(InputError, match="There is no seed 99"):
+        arms(baseline="iql", corrector_seed=99)
 
 
 def test_the_corrector_of_the_wanted_preset_is_taken():
