@@ -21,7 +21,11 @@ CORRECTOR = "corrector.safetensors"
 
 
 def new_run(task: str, name: str, root: str | Path = "runs") -> Path:
-    """A new, empty directory for one run."""
+    """A new, empty directory for one run.
+
+    Raises:
+        InputError: it cannot be made there.
+    """
     parent = Path(root) / task / name
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     number = 1
@@ -29,7 +33,11 @@ def new_run(task: str, name: str, root: str | Path = "runs") -> Path:
         path = parent / (stamp if number == 1 else f"{stamp}-{number}")
         try:
             path.mkdir(parents=True)
-        except FileExistsError:
+        except OSError as error:
+            if not path.is_dir():
+                raise InputError(
+                    f"Cannot make the run directory {path}: {error.strerror}. Name another root."
+                ) from None
             number += 1
         else:
             return path

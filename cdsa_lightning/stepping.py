@@ -140,9 +140,10 @@ class SteppedModule(LightningModule):
         checkpoint = read_checkpoint(path)
         found, info = checkpoint["run_name"], DataInfo.from_dict(checkpoint["data"])
         if found != cls.run_name:
-            raise InputError(
-                f"{path} is not a checkpoint of {cls.run_name!r}: it holds {found!r}. Name it with --baseline {found}."
-            )
+            remedy = f"Name it with --baseline {found}."
+            if found == "cdsa":
+                remedy = "It is a corrector's; give the corrector.safetensors beside it as --corrector."
+            raise InputError(f"{path} is not a checkpoint of {cls.run_name!r}: it holds {found!r}. {remedy}")
         if task is not None and info.task != task:
             raise InputError(f"{path} was trained on task {info.task!r}, not on {task!r}. Name it with --task.")
         settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}

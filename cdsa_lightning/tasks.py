@@ -62,7 +62,11 @@ class Task:
         Raises:
             InputError: gymnasium does not know the environment, or its actions are not continuous.
         """
-        return envs.make_lanes(self.env_id, num_envs, **{**self.env_kwargs, **env_kwargs})
+        settings = {**self.env_kwargs, **env_kwargs}
+        try:
+            return envs.make_lanes(self.env_id, num_envs, **settings)
+        except TypeError as error:
+            raise InputError(f"{self.env_id} cannot be made with {settings}: {error}.") from error
 
     def make_single(self, render_mode: str | None = None, **env_kwargs: Any) -> gymnasium.Env:
         """One plain gymnasium environment.

@@ -13,6 +13,7 @@ from cdsa_lightning import runs
 from cdsa_lightning.core.artifact import save_corrector
 from cdsa_lightning.core.corrector import Corrector
 from cdsa_lightning.core.networks import Networks, NetworkSettings
+from cdsa_lightning.errors import InputError
 from cdsa_lightning.runs import CHECKPOINT, CORRECTOR, new_run, newest_checkpoint, newest_corrector
 
 
@@ -83,3 +84,9 @@ def test_a_damaged_corrector_does_not_hide_a_good_one(tmp_path):
     good = put_corrector(tmp_path / "hopper-random" / "cdsa" / "1" / CORRECTOR, "paper", 100)
     put(tmp_path / "hopper-random" / "cdsa" / "2" / CORRECTOR, 200)
     assert newest_corrector(root=tmp_path) == good
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "runs").write_text("not a folder")
+    with pytest.raises(InputError, match="Cannot make the run directory"):
+        new_run("hopper-medium", "cdsa", tmp_path / "runs")

@@ -116,3 +116,8 @@ def test_data_that_do_not_fit_the_environment_are_refused():
     safe_pointmass(get_task("risky-pointmass"), Output("cdsa/risky-pointmass-v0"), episodes=10)
     with pytest.raises(InputError, match=r"has 4 observation and 2 action entries, Hopper-v5 has 11 and 3"):
         get_task("hopper-medium").transitions("minari:cdsa/risky-pointmass-v0")
+
+
+def test_a_setting_that_the_environment_does_not_have_is_named():
+    with pytest.raises(InputError, match=r"RiskyPointMass-v0 cannot be made with .*'foo': 1"):
+        get_task("risky-pointmass").make_env(2, foo=1)

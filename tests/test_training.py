@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_algorithm_or_task_or_kind_is_refused(npz, tmp_p
 
     train(CDSAModule("paper", seeds=(0,)), npz, 10, tmp_path)
     path = tmp_path / "last.ckpt"
-    with pytest.raises(InputError, match="holds 'cdsa'"):
+    with pytest.raises(InputError, match="holds 'cdsa'.*corrector.safetensors beside it"):
         IQL.restore(path)
     with pytest.raises(InputError, match="trained on task 'risky-pointmass', not on 'hopper-medium'"):
         CDSAModule.restore(path, "hopper-medium")

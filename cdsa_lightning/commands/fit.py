@@ -24,7 +24,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from cdsa_lightning.checkpoints import LastCheckpoint, SafeCheckpointIO, read_checkpoint
 from cdsa_lightning.commands.explain import check_config, config_paths, explain
@@ -123,7 +123,7 @@ class FitCLI(LightningCLI):
         callbacks += [LastCheckpoint(self.run_dir / CHECKPOINT, self.config.fit.checkpoint_every), StepProgress()]
         try:
             return super()._instantiate_trainer(config, callbacks)
-        except (MisconfigurationException, ValueError, TypeError) as error:
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise InputError(f"The trainer cannot be made: {error}") from error
 
     def fit(self, model: LightningModule, datamodule: TransitionData, ckpt_path: str | None = None) -> None:
@@ -157,6 +157,10 @@ class FitCLI(LightningCLI):
         except (InputError, MisconfigurationException, OSError) as error:
             text = _os_error(error) if isinstance(error, OSError) else str(error)
             raise InputError(f"{text}{self._kept()}") from error
+        except SIGTERMException:
+            # Lightning has finished the step and would end with 0, which a scheduler takes for success.
+            print(f"cdsa: terminated.{self._kept()}", file=sys.stderr)
+            raise SystemExit(128 + signal.SIGTERM) from None
         except (KeyboardInterrupt, SystemExit) as error:
             if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
                 raise

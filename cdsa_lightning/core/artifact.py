@@ -151,4 +151,4 @@ def load_corrector(path: str | Path) -> Any:
         raise InputError(f"{path} holds values that are not finite ({broken[0]}): its training diverged. Fit it again.")
     own = ("format", "obs_dim", "action_dim", "num_seeds", "state_index", "low", "high", "networks", "coefficients")
     corrector.info = {key: value for key, value in header.items() if key not in own}
-    return corrector.eval()
+    return corrector.eval().requires_grad_(False)

@@ -214,6 +214,8 @@ class CorrectedPolicy(Policy):
     """
 
     def __init__(self, policy: Policy, corrector: Corrector, coefficients: Coefficients | None = None) -> None:
+        if not isinstance(policy, Policy):
+            raise InputError(f"{policy!r} is no Policy; wrap a function: FunctionPolicy(function, low, high).")
         super().__init__(policy.low, policy.high)
         if policy.action_dim != corrector.action_dim:
             raise InputError(
@@ -237,12 +239,27 @@ class CorrectedPolicy(Policy):
             raise InputError("gate needs the data's noise, which was not measured: call corrector.measure_noise first.")
         self.num_seeds = max(policy.num_seeds, corrector.num_seeds)
         self.stochastic = policy.stochastic
+        self.eval()
 
     def reseed(self, seed: int) -> None:
         self.policy.reseed(seed)
 
-    def explain(self, obs: Float[Tensor, "*seeds B S"]) -> Correction:
-        """The corrected action of each row with its parts."""
+    def explain(self, obs: Tensor) -> Correction:
+        """The corrected action of each row with its parts.
+
+        Args:
+            obs: [B, S], or [E, B, S] with one block of rows per training seed.
+
+        Raises:
+            InputError: no tensor, or one of another number of dimensions.
+        """
+        if not isinstance(obs, Tensor) or obs.ndim not in (2, 3):
+            found = f"shape {tuple(obs.shape)}" if isinstance(obs, Tensor) else f"a {type(obs).__name__}"
+            raise InputError(
+                f"Observations are a tensor [B, S] (or [seeds, B, S]), got {found}: "
+                "torch.as_tensor(obs, dtype=torch.float32), and [None] for a single observation."
+            )
+        obs = obs.to(self.low.dtype)
         stacked = obs if obs.ndim == 3 else obs.unsqueeze(0)
         seeds, rows = stacked.shape[0], self.corrector.num_seeds
         base = act(self.policy, stacked)
@@ -253,5 +270,5 @@ class CorrectedPolicy(Policy):
             parts = self.corrector.explain(stacked, base, self.coefficients)
         return parts if obs.ndim == 3 else Correction(*(part[0] for part in parts))
 
-    def forward(self, obs: Float[Tensor, "*seeds B S"]) -> Float[Tensor, "*seeds B A"]:
+    def forward(self, obs: Tensor) -> Float[Tensor, "*seeds B A"]:
         return self.explain(obs).action

@@ -57,6 +57,14 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+def test_a_terminated_fit_says_how_to_go_on_and_does_not_look_like_a_success(npz, here):
+    process, checkpoint = start(here, *words(npz, "--trainer.max_steps", "1000000", "--checkpoint_every", "50"))
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "terminated" in said and f"--ckpt_path {checkpoint.relative_to(here)}" in said and "Traceback" not in said
+
+
 def test_a_run_leaves_a_checkpoint_a_corrector_its_configuration_and_its_curves(npz, here, capsys):
     assert main(words(npz, "--trainer.max_steps", "250")) == 0
     run = only_run(here)

@@ -165,3 +165,11 @@ def test_a_corrector_that_sees_a_part_of_the_state_serves_the_whole_observation(
     same_base = corrector(other[None], obs[None, :, :ACTION], STEP)
     torch.testing.assert_close(same_base[0], corrected(obs))
     assert change.abs().max() > 0
+
+
+def test_a_single_observation_is_refused_with_the_remedy_and_doubles_are_taken():
+    safe = CorrectedPolicy(Affine(1), random_corrector(1))
+    assert not safe.training
+    with pytest.raises(InputError, match=r"Observations are a tensor \[B, S\].*got shape"):
+        safe.explain(observations())
+    assert torch.equal(safe(observations(4).double()), safe(observations(4)))
