@@ -26,7 +26,7 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Difference, Report
 from cdsa_lightning.metrics.bootstrap import Interval
 from cdsa_lightning.plots import var_curve
-from cdsa_lightning.tracking import PROJECT
+from cdsa_lightning.tracking import start_run
 
 __all__ = ["episode_table", "log_to_wandb", "save", "table", "versions", "write_figure"]
 
@@ -160,15 +160,13 @@ def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: 
     import wandb  # a second of import that only this function needs
 
     try:
-        run = wandb.init(
-            project=PROJECT,
+        run = start_run(
+            mode,
+            directory,
             name=f"{report.task.name}/evaluate/{directory.name}",
             group=report.task.name,
             job_type="evaluate",
-            dir=str(directory.resolve()),
             config={"task": report.task.name, "seed": report.seed, **about},
-            mode="online" if mode == "online" else "offline",
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
     except wandb.Error as error:  # a wrong key or no network: the files are written, only this copy is missing
         return [f"W&B: not logged, {error}. --wandb offline keeps it here."]

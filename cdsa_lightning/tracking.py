@@ -8,14 +8,15 @@ from __future__ import annotations
 import netrc
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import WandbLogger
+    from wandb.sdk.wandb_run import Run
 
-__all__ = ["MODES", "PROJECT", "wandb_logger", "wandb_mode"]
+__all__ = ["MODES", "PROJECT", "start_run", "wandb_logger", "wandb_mode"]
 
 MODES = ("auto", "online", "offline", "off")
 PROJECT = "cdsa"
@@ -53,6 +54,29 @@ def wandb_mode(mode: str) -> str:
     return "online" if _has_key() else "offline"
 
 
+def start_run(mode: str, directory: Path, **about: Any) -> Run:
+    """A quiet W&B run that is kept under `directory`, for `mode` ``online`` or ``offline``.
+
+    Args:
+        mode: What `wandb_mode` answered.
+        directory: The run directory.
+        about: Further keywords of wandb.init, such as name and group.
+
+    Raises:
+        wandb.Error: W&B cannot be reached, or refuses the key.
+    """
+    import wandb
+
+    # Lightning's own call passes what wandb warns about, and leaves its background threads at work.
+    return wandb.init(
+        project=PROJECT,
+        dir=str(directory.resolve()),  # its service may have been started in another folder
+        mode="online" if mode == "online" else "offline",
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+        **about,
+    )
+
+
 def wandb_logger(mode: str, directory: Path, group: str, name: str) -> WandbLogger:
     """A logger whose run is kept under `directory`, for `mode` ``online`` or ``offline``.
 
@@ -69,15 +93,7 @@ def wandb_logger(mode: str, directory: Path, group: str, name: str) -> WandbLogg
             run.finish(0 if status == "success" else 1)
 
     try:
-        # Lightning's own call passes what wandb warns about, and leaves its background threads at work.
-        run = wandb.init(
-            project=PROJECT,
-            dir=str(directory.resolve()),  # its service may have been started in another folder
-            group=group,
-            name=name,
-            mode="online" if mode == "online" else "offline",
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-        )
+        run = start_run(mode, directory, group=group, name=name)
     except wandb.Error as error:
         raise InputError(f"W&B cannot be used: {error}. Keep the run here with --wandb offline.") from None
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)

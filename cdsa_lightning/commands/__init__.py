@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The commands of `cdsa`, one file each; `cli.COMMANDS` is their table."""

@@ -57,11 +57,11 @@ class FrozenLanes(VectorEnv):
 
     def _restart(self, lanes: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
         """Begin an episode in `lanes`: write `_obs`, and `_infos` where the environment has reset infos."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every kind of lanes writes its own
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         """Step `lanes` with `actions` [len(lanes), A]: write `_obs`, flags, `_infos`; return rewards [len(lanes)]."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: every kind of lanes writes its own
 
     def reset(self, *, seed: Seeds = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         """Restart all lanes, or those of ``options["reset_mask"]``.
