@@ -15,6 +15,7 @@ PACKAGES = {"cdsa_lightning": ROOT / "cdsa_lightning", "cdsa_baselines": ROOT / 
 
 LAYERS = {
     "errors": 0,
+    "inspection": 0,
     "core": 0,
     "envs": 0,
     "sources": 0,
@@ -61,7 +62,7 @@ BESIDE = {
 }
 """Part -> parts of its own layer that it may import."""
 
-BASELINES_MAY_IMPORT = {"core", "tasks", "data", "stepping", "errors"}
+BASELINES_MAY_IMPORT = {"core", "tasks", "data", "stepping", "errors", "inspection"}
 CORE_MAY_IMPORT = {"torch", "jaxtyping"}
 CORE_FILES_MAY_ALSO_IMPORT = {"policy.py": {"numpy"}, "artifact.py": {"numpy", "safetensors"}}
 

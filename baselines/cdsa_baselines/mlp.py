@@ -27,7 +27,7 @@ import torch
 from torch import nn
 
 from cdsa_baselines._files import checkpoint_file, read_json, read_npz
-from cdsa_baselines._nets import activation, numbered_layers, require_widths, stack
+from cdsa_baselines._layers import activation, numbered_layers, require_widths, stack
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.tasks import Task
@@ -84,7 +84,7 @@ def save_mlp(
     Args:
         path: Ends in ``.npz`` or ``.safetensors``; the sidecar gets the same stem and ``.json``.
         layers: (weight [out, in], bias [out]) of each layer, arrays or tensors.
-        hidden_activation: Between the layers, a key of `cdsa_baselines._nets.ACTIVATIONS`.
+        hidden_activation: Between the layers, a key of `cdsa_baselines._layers.ACTIVATIONS`.
         output: ``tanh`` or ``linear``.
         obs_mean, obs_std: Statistics of each observation entry, [S]; both None where the network takes raw ones.
         eps_added_to_std: Added to `obs_std` before the division.

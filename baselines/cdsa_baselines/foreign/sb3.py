@@ -9,7 +9,7 @@ r"""Actors of Stable-Baselines3 (Raffin et al., JMLR 22, 2021): SAC, TQC, TD3, D
 (JSON) are read. Its other half is pickled code, which is never opened; so what is stored only there comes from files
 beside ``agent.zip``:
 
-- ``agent.json``, optional: ``{"hidden_activation": "elu"}``, see `cdsa_baselines._nets.ACTIVATIONS`.
+- ``agent.json``, optional: ``{"hidden_activation": "elu"}``, see `cdsa_baselines._layers.ACTIVATIONS`.
 - ``agent.vecnormalize.npz`` (or ``.json``): the observation statistics, from `VecNormalize` by three lines of your own:
 
       stats = VecNormalize.load("vecnormalize.pkl", venv)     # or: model.get_vec_normalize_env()
@@ -31,7 +31,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from cdsa_baselines._files import checkpoint_file, read_json, read_npz
-from cdsa_baselines._nets import ACTIVATIONS, Layer, activation, dense, linear, numbered_layers, require_widths
+from cdsa_baselines._layers import ACTIVATIONS, Layer, activation, dense, linear, numbered_layers, require_widths
 from cdsa_baselines.foreign._zip import read_members, read_state_dict
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError
