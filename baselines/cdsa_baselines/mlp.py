@@ -17,25 +17,41 @@ observations. Other arrays (``log_std``) and other keys of the sidecar are prove
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 import torch
 from torch import nn
 
 from cdsa_baselines._files import checkpoint_file, read_json, read_npz
-from cdsa_baselines._layers import activation, numbered_layers, require_widths, stack
+from cdsa_baselines._layers import Layer, activation, numbered_layers, require_widths, stack
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
 
-__all__ = ["load", "save_mlp"]
+__all__ = ["inspect", "load", "save_mlp"]
 
 SUFFIXES = (".npz", ".safetensors")
 OUTPUTS: dict[str, list[type[nn.Module]]] = {"tanh": [nn.Tanh], "linear": []}
+PROVENANCE = ("algorithm", "name", "trained_on", "source_repository")
+"""Entries of a sidecar that `inspect` tells where they are there."""
+
+
+class _Perceptron(NamedTuple):
+    """A file and its sidecar, read and checked."""
+
+    layers: list[Layer]
+    sizes: list[int]
+    network: dict[str, Any]
+    mean: np.ndarray
+    std: np.ndarray
+    sidecar: dict[str, Any]
 
 
 def load(checkpoint: Path | None, task: Task) -> Policy:
@@ -49,22 +65,37 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
         InputError: the file or its sidecar is missing, damaged, incomplete, or made for other dimensions.
     """
     path = checkpoint_file("mlp", checkpoint, SUFFIXES)
-    network, normalisation = _sidecar(path)
-    arrays = _arrays(path)
-    layers = numbered_layers(arrays, "layers.", path)
-    if not layers:
-        raise InputError(f"{str(path)!r} has no 'layers.0.weight'; it holds: {', '.join(sorted(arrays)) or 'nothing'}.")
-    sizes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
-    if network.get("sizes", sizes) != sizes:
-        raise InputError(f"{str(path)!r} holds layers of sizes {sizes}, its sidecar says {network['sizes']}.")
-    require_widths(path, sizes[0], sizes[-1], task)
-    hidden = activation(network.get("hidden_activation"), path.with_suffix(".json"))
-    output = network.get("output")
-    if output not in OUTPUTS:
-        raise unknown_name("output", str(output), OUTPUTS, f"It is asked for by {str(path.with_suffix('.json'))!r}.")
-    mean, std = _statistics(arrays, normalisation, path, sizes[0])
-    net = nn.Sequential(*stack(layers, hidden), *(make() for make in OUTPUTS[output]))
-    return NormalizedPolicy(net, task.low, task.high, mean, std, unit_output=bool(network.get("scale_to_bounds")))
+    found = _read(path)
+    require_widths(path, found.sizes[0], found.sizes[-1], task)
+    hidden = activation(found.network["hidden_activation"], path)
+    net = nn.Sequential(*stack(found.layers, hidden), *(make() for make in OUTPUTS[found.network["output"]]))
+    unit_output = bool(found.network.get("scale_to_bounds"))
+    return NormalizedPolicy(net, task.low, task.high, found.mean, found.std, unit_output=unit_output)
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What the perceptron in `path` is; None where the file is something else.
+
+    Raises:
+        InputError: it is a perceptron of this form, but without its sidecar, damaged or incomplete.
+    """
+    if not _is_ours(path):
+        return None
+    found = _read(path)
+    network, about = found.network, found.sidecar
+    reach = "spans the action bounds" if network.get("scale_to_bounds") else "in environment units"
+    form = f"{' - '.join(map(str, found.sizes))}, {network['hidden_activation']}, {network['output']} output {reach}"
+    told = {key.replace("_", " "): str(about[key]) for key in PROVENANCE if isinstance(about.get(key), str)}
+    return Inspection(
+        format=f"perceptron in {path.suffix} with a JSON sidecar",
+        algorithm=told.pop("algorithm", "not told by the file"),
+        obs_dim=found.sizes[0],
+        action_dim=found.sizes[-1],
+        statistics="none: raw observations"
+        if about["obs_normalisation"] is None
+        else f"mean and std of {found.sizes[0]} entries, inside the file",
+        details={"network": form, **told},
+    )
 
 
 def save_mlp(
@@ -135,8 +166,48 @@ def _plain(array: Any) -> np.ndarray:
     return np.ascontiguousarray(tensor.to(torch.float32).numpy())
 
 
-def _sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The checked sections `network` and `obs_normalisation` of the JSON beside `path`."""
+def _is_ours(path: Path) -> bool:
+    """Whether `path` holds numbered layers, or has a sidecar that says so of a file too damaged to tell."""
+    if path.suffix not in SUFFIXES or not path.is_file():
+        return False
+    try:
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as archive:
+                return "layers.0.weight.npy" in archive.namelist()
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return "layers.0.weight" in file.keys()  # noqa: SIM118, it is no mapping
+    except Exception:  # A damaged or hostile file can make the parsers raise anything.
+        return _has_network(path.with_suffix(".json"))
+
+
+def _has_network(sidecar: Path) -> bool:
+    try:
+        return sidecar.is_file() and "network" in read_json(sidecar)
+    except InputError:
+        return False
+
+
+def _read(path: Path) -> _Perceptron:
+    """The file and its sidecar, checked against each other."""
+    sidecar = _sidecar(path)
+    network = sidecar["network"]
+    arrays = _arrays(path)
+    layers = numbered_layers(arrays, "layers.", path)
+    if not layers:
+        raise InputError(f"{str(path)!r} has no 'layers.0.weight'; it holds: {', '.join(sorted(arrays)) or 'nothing'}.")
+    sizes = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
+    if network.get("sizes", sizes) != sizes:
+        raise InputError(f"{str(path)!r} holds layers of sizes {sizes}, its sidecar says {network['sizes']}.")
+    activation(network.get("hidden_activation"), path.with_suffix(".json"))
+    output = network.get("output")
+    if output not in OUTPUTS:
+        raise unknown_name("output", str(output), OUTPUTS, f"It is asked for by {str(path.with_suffix('.json'))!r}.")
+    mean, std = _statistics(arrays, sidecar["obs_normalisation"], path, sizes[0])
+    return _Perceptron(layers, sizes, network, mean, std, sidecar)
+
+
+def _sidecar(path: Path) -> dict[str, Any]:
+    """The JSON beside `path`, its sections `network` and `obs_normalisation` (null where there is none) checked."""
     sidecar = path.with_suffix(".json")
     if not sidecar.is_file():
         raise InputError(
@@ -155,7 +226,7 @@ def _sidecar(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
             raise InputError(
                 f"{str(sidecar)!r}: 'obs_normalisation' is null or holds {sorted(known)}, got {normalisation}."
             )
-    return network, normalisation
+    return {**values, "obs_normalisation": normalisation}
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +31,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cdsa_baselines._files import checkpoint_file, read_json, read_npz
+from cdsa_baselines._files import checkpoint_file, read_json
 from cdsa_baselines._layers import ACTIVATIONS, Layer, activation, dense, linear, numbered_layers, require_widths
+from cdsa_baselines.foreign._vecnormalize import read_statistics
 from cdsa_baselines.foreign._zip import read_members, read_state_dict
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
 
-__all__ = ["load"]
+__all__ = ["inspect", "load"]
 
+MEMBERS = ("data", "policy.pth")
 MAKERS = ("stable_baselines3.", "sb3_contrib.")
+SETTINGS = {
+    "top_quantiles_to_drop_per_net": "TQC",
+    "cg_max_steps": "TRPO",
+    "clip_range": "PPO",
+    "target_entropy": "SAC",
+}
+"""Setting -> the algorithm that has it; in this order, since TQC has an entropy target too."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,23 @@ class _Actor:
     default_activation: str
     output: list[nn.Module]
     unit_output: bool
+    algorithm: str
+
+
+@dataclass(frozen=True)
+class _Agent:
+    """What is read of a zip: the actor, the plain values of `data`, and the names of all members."""
+
+    actor: _Actor
+    hidden_activation: type[nn.Module]
+    data: dict[str, Any]
+    members: list[str]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Widths from the observation to the action."""
+        layers = [*self.actor.hidden, self.actor.last]
+        return [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
 
 
 def load(checkpoint: Path | None, task: Task) -> Policy:
@@ -65,26 +93,73 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
             other dimensions or bounds, or observation statistics that exist only as a pickle.
     """
     path = checkpoint_file("sb3", checkpoint, (".zip",))
-    members, names = read_members(path, ("data", "policy.pth"), "a Stable-Baselines3 zip")
+    agent = _read(path)
+    actor, hidden = agent.actor, agent.hidden_activation
+    _require_bounds(agent.data.get("action_space"), task, path)
+    require_widths(path, agent.sizes[0], agent.sizes[-1], task)
+    if actor.unit_output and not np.isfinite([task.low, task.high]).all():
+        raise InputError(f"{str(path)!r} spans its actions over the bounds, which are infinite in task {task.name!r}.")
+    mean, std, clip_obs, _ = read_statistics(path, agent.members, task.obs_dim)
+    modules: list[nn.Module] = [nn.Hardtanh(-clip_obs, clip_obs)] if math.isfinite(clip_obs) else []
+    for layer in actor.hidden:
+        modules += [linear(layer), hidden()]
+    net = nn.Sequential(*modules, linear(actor.last), *actor.output)
+    return NormalizedPolicy(net, task.low, task.high, mean, std, unit_output=actor.unit_output)
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What the Stable-Baselines3 zip `path` holds; None where the file is something else.
+
+    Raises:
+        InputError: it is such a zip, but damaged, or its policy cannot be read; see `load`.
+    """
+    if not _is_agent(path):
+        return None
+    agent = _read(checkpoint_file("sb3", path, (".zip",)))
+    *_, source = read_statistics(path, agent.members, agent.sizes[0])
+    space, steps = agent.data.get("action_space"), agent.data.get("num_timesteps")
+    bounds = [space.get(name) for name in ("low", "high")] if isinstance(space, dict) else []
+    details = {
+        "network": f"{' - '.join(map(str, agent.sizes))}, {agent.hidden_activation.__name__}",
+        "bounds": " to ".join(map(str, bounds)) if all(bounds) else "",
+        "trained": f"{steps:,} steps" if isinstance(steps, int) else "",
+    }
+    raw = "Was it trained under VecNormalize? The zip does not tell; then its statistics have to lie beside it."
+    return Inspection(
+        format="Stable-Baselines3 zip",
+        algorithm=_algorithm(agent),
+        obs_dim=agent.sizes[0],
+        action_dim=agent.sizes[-1],
+        statistics=f"mean and std of {agent.sizes[0]} entries, from {source}" if source else "none: raw observations",
+        details={name: text for name, text in details.items() if text},
+        notes=() if source else (raw,),
+    )
+
+
+def _is_agent(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return set(MEMBERS) <= set(archive.namelist())
+    except Exception:  # A folder, another kind of file, or an archive made to break the parser.
+        return False
+
+
+def _read(path: Path) -> _Agent:
+    """The actor and the plain values of the zip."""
+    members, names = read_members(path, MEMBERS, "a Stable-Baselines3 zip")
     data = _plain_values(members["data"], path)
     settings = data.get("policy_kwargs")
     settings = settings if isinstance(settings, dict) else {}
     _refuse_custom(data, settings, path)
     state = read_state_dict(members["policy.pth"], f"'policy.pth' in {str(path)!r}")
     actor = _recognise(state, settings, path)
-    hidden = _hidden_activation(settings, actor.default_activation, path)
-    _require_bounds(data.get("action_space"), task, path)
+    return _Agent(actor, _hidden_activation(settings, actor.default_activation, path), data, names)
 
-    first = actor.hidden[0] if actor.hidden else actor.last
-    require_widths(path, first[0].shape[1], actor.last[0].shape[0], task)
-    if actor.unit_output and not np.isfinite([task.low, task.high]).all():
-        raise InputError(f"{str(path)!r} spans its actions over the bounds, which are infinite in task {task.name!r}.")
-    mean, std, clip_obs = _statistics(path, names, task.obs_dim)
-    modules: list[nn.Module] = [nn.Hardtanh(-clip_obs, clip_obs)] if math.isfinite(clip_obs) else []
-    for layer in actor.hidden:
-        modules += [linear(layer), hidden()]
-    net = nn.Sequential(*modules, linear(actor.last), *actor.output)
-    return NormalizedPolicy(net, task.low, task.high, mean, std, unit_output=actor.unit_output)
+
+def _algorithm(agent: _Agent) -> str:
+    """By settings that one algorithm alone has; where none is there, by the actor, which two may share."""
+    told = [name for key, name in SETTINGS.items() if key in agent.data]
+    return told[0] if told else agent.actor.algorithm
 
 
 def _plain_values(content: bytes, path: Path) -> dict[str, Any]:
@@ -126,7 +201,7 @@ def _recognise(state: dict[str, Tensor], settings: Mapping[str, Any], path: Path
         return _sac(state, settings, path)
     if any(key.startswith("actor.mu.") for key in state):
         layers = numbered_layers(state, "actor.mu.", path, stride=2)
-        return _Actor(layers[:-1], layers[-1], "relu", [nn.Tanh()], unit_output=True)
+        return _Actor(layers[:-1], layers[-1], "relu", [nn.Tanh()], unit_output=True, algorithm="TD3 or DDPG")
     if "action_net.weight" in state:
         return _ppo(state, settings, path)
     found = ", ".join(sorted(state)[:6]) or "nothing"
@@ -146,7 +221,7 @@ def _sac(state: dict[str, Tensor], settings: Mapping[str, Any], path: Path) -> _
             raise InputError(f"{str(path)!r}: clip_mean must be a positive number, got {limit!r}.")
         output = [nn.Hardtanh(-limit, limit), nn.Tanh()]
     last = dense({part: state[name + part] for part in ("weight", "bias") if name + part in state}, name, path)
-    return _Actor(hidden, last, "relu", output, unit_output=True)
+    return _Actor(hidden, last, "relu", output, unit_output=True, algorithm="SAC or TQC")
 
 
 def _ppo(state: dict[str, Tensor], settings: Mapping[str, Any], path: Path) -> _Actor:
@@ -158,7 +233,8 @@ def _ppo(state: dict[str, Tensor], settings: Mapping[str, Any], path: Path) -> _
     squash = bool(settings.get("squash_output", False))
     if squash and state["log_std"].ndim != 2:
         raise InputError(f"{str(path)!r} asks for squash_output without gSDE, which Stable-Baselines3 does not have.")
-    return _Actor(hidden, last, "tanh", [nn.Tanh()] if squash else [], unit_output=squash)
+    output: list[nn.Module] = [nn.Tanh()] if squash else []
+    return _Actor(hidden, last, "tanh", output, unit_output=squash, algorithm="PPO, A2C or TRPO")
 
 
 def _hidden_activation(settings: Mapping[str, Any], default: str, path: Path) -> type[nn.Module]:
@@ -197,52 +273,3 @@ def _require_bounds(space: Any, task: Task, path: Path) -> None:
                 f"{str(path)!r} was made for actions with {name} bounds {made_for}, "
                 f"task {task.name!r} has {np.asarray(bound).tolist()}."
             )
-
-
-def _statistics(path: Path, names: list[str], obs_dim: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Mean [S], divisor [S] and clip of the observations; those of raw observations where no statistics exist."""
-    values: dict[str, Any] | None = None
-    for suffix, read in ((".vecnormalize.npz", read_npz), (".vecnormalize.json", read_json)):
-        sidecar = path.with_suffix(suffix)
-        if values is None and sidecar.is_file():
-            values, source = read(sidecar), sidecar
-    if values is None:
-        _refuse_pickled_statistics(path, names)
-        return np.zeros(obs_dim, np.float32), np.ones(obs_dim, np.float32), math.inf
-    spread = "obs_var" if "obs_var" in values else "obs_std"
-    mean = _numbers(values, "obs_mean", (obs_dim,), source)
-    var = _numbers(values, spread, (obs_dim,), source)
-    clip_obs = float(_numbers({"clip_obs": 10.0, **values}, "clip_obs", (), source))
-    epsilon = float(_numbers({"epsilon": 1e-8, **values}, "epsilon", (), source))
-    square = (var if spread == "obs_var" else var**2) + epsilon
-    if not (np.isfinite(square).all() and (square > 0).all() and clip_obs > 0):
-        raise InputError(f"{str(source)!r}: {spread} + epsilon and clip_obs must be positive.")
-    return mean, np.sqrt(square), clip_obs
-
-
-def _numbers(values: Mapping[str, Any], name: str, shape: tuple[int, ...], source: Path) -> np.ndarray:
-    if name not in values:
-        raise InputError(
-            f"{str(source)!r} has no {name!r}; it needs obs_mean and obs_var (or obs_std), got {sorted(values)}."
-        )
-    try:
-        array = np.asarray(values[name], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{str(source)!r}: {name} is not numeric ({error}).") from error
-    if array.shape != shape or np.isnan(array).any():
-        raise InputError(f"{str(source)!r}: {name} must hold numbers of shape {shape}, got {array.shape}.")
-    return array
-
-
-def _refuse_pickled_statistics(path: Path, names: list[str]) -> None:
-    """Without its statistics the policy would act blindly, and a pickle may run any code: the user exports them."""
-    beside = [*path.parent.glob("*normalize*.pkl"), *(path.parent / path.stem).glob("*normalize*.pkl")]
-    found = [str(file) for file in sorted(beside)] + [f"{path.name}:{name}" for name in names if name.endswith(".pkl")]
-    if found:
-        raise InputError(
-            f"{found[0]!r} holds observation statistics as a pickle, which is never opened. Export them once:\n"
-            "    stats = VecNormalize.load(PICKLE, venv)\n"
-            f"    np.savez({str(path.with_suffix('.vecnormalize.npz'))!r}, obs_mean=stats.obs_rms.mean,\n"
-            "             obs_var=stats.obs_rms.var, clip_obs=stats.clip_obs, epsilon=stats.epsilon)\n"
-            "If this policy was trained without them, move that pickle elsewhere."
-        )
