@@ -104,7 +104,7 @@ def read_torch(content: bytes, source: str, set_aside: Collection[str] = ()) -> 
         raise
     except Exception as error:  # weights_only refuses by several error classes; damaged files raise still others.
         refused = [name for name in foreign if (_SetAside, name) not in stand_ins]
-        raise InputError(_refusal(source, error, refused)) from error
+        raise InputError(_refusal(source, content, error, refused)) from error
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise InputError(f"{source} holds a {type(state).__name__}, expected a state dict: tensors by name.")
     return state
@@ -151,12 +151,15 @@ def _foreign_names(content: bytes) -> list[str]:
         return []
 
 
-def _refusal(source: str, error: Exception, foreign: list[str]) -> str:
+def _refusal(source: str, content: bytes, error: Exception, foreign: list[str]) -> str:
     if foreign:
         return (
             f"{source} was refused: it holds {', '.join(foreign[:5])}, and only tensors and plain values are read. "
             "Nothing in it was executed. Where you trust it, open it with the program that wrote it and save its "
             "state dicts alone: torch.save({name: module.state_dict()}, PATH)."
         )
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{source} was refused: it is damaged, or holds more than tensors ({reason}). Nothing in it was executed."
+    # Of PyTorch's own text, which recommends to load the file unsafely, only the cause is told.
+    cause = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0][:200]
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        cause = "it is no whole archive of torch.save; was it cut off?"
+    return f"{source} was refused: it is damaged, or holds more than tensors ({cause}). Nothing in it was executed."
