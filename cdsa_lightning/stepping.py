@@ -1,9 +1,8 @@
 r"""Training of E seeds as one batch, K gradient steps per Lightning step.
 
-Every seed's loss is summed into one scalar, its gradient taken once, and one fused Adam steps all parameters, which lie
-in one flat vector: the sum leaves each seed's step that of a solo run, the vector makes optimiser, moving average and
-gradient exchange one kernel each. Seeds draw their own batches and noise (`core.seeds`), so that stacked and solo
-training agree, and a run resumed from a checkpoint repeats the undisturbed one.
+Every seed's loss is summed into one scalar, its gradient taken once, and one Adam steps all parameters (`updates`): the
+sum leaves each seed's step that of a solo run. Seeds draw their own batches and noise (`core.seeds`), so that stacked
+and solo training agree, and a run resumed from a checkpoint repeats the undisturbed one.
 
 On several devices each process takes its slice of every joint batch and gradients are averaged once a step.
 """
@@ -14,43 +13,20 @@ import math
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
-from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch import Tensor
 
 from cdsa_lightning.checkpoints import read_checkpoint
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo
-from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.updates import ParameterGroup, Updates, flatten
 
 __all__ = ["ParameterGroup", "SteppedModule", "flatten"]
-
-
-class ParameterGroup(NamedTuple):
-    """Parameters that share a learning rate.
-
-    Args:
-        params: The parameters, of networks on the module's device.
-        lr: Learning rate at step 0.
-        schedule: ``constant``, or ``cosine`` from `lr` to 0 over the run's max_steps.
-    """
-
-    params: list[nn.Parameter]
-    lr: float
-    schedule: str = "constant"
-
-
-def flatten(params: list[nn.Parameter]) -> Tensor:
-    """One vector that holds all of `params`, which become views of it: what changes the one changes the others."""
-    flat, start = torch.cat([param.detach().flatten() for param in params]), 0
-    for param in params:
-        param.data = flat[start : start + param.numel()].view_as(param)
-        start += param.numel()
-    return flat
 
 
 class SteppedModule(LightningModule):
@@ -66,6 +42,10 @@ class SteppedModule(LightningModule):
 
     run_name: str
     data_info: DataInfo
+    moving: tuple[str, ...] = ()
+    """The parameter groups that the step at hand moves; losses of the others may be left out."""
+    cuda_graph: bool = True
+    """Replay chunks of steps as CUDA graphs where there is one GPU."""
 
     def __init__(self, seeds: Iterable[int], inner_steps: int, compile: bool = False) -> None:  # noqa: A002
         super().__init__()
@@ -96,8 +76,13 @@ class SteppedModule(LightningModule):
         """N, normal numbers per transition and step."""
         return 0
 
-    def after_step(self, step: int) -> None:
-        """What follows the gradient step number `step` (from 1): target networks, moving averages."""
+    def after_step(self, step: Tensor) -> None:
+        """What follows a gradient step: target networks, moving averages.
+
+        Args:
+            step: Its number from 1, a scalar on the training device. Only it and `moving` may decide what happens, and
+                it must not be brought to the host: a GPU records this once and replays it.
+        """
 
     # ---- building, from data or from a checkpoint ----------------------------------------------------------------
 
@@ -114,7 +99,7 @@ class SteppedModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         # The checkpoint before this one must stay the last.
         if not all(bool(weight.isfinite().all()) for weight in self.parameters()):
-            raise self._diverged("a weight is not finite", self.trainer.global_step)
+            raise self.updates.diverged("a weight is not finite", self.trainer.global_step)
         checkpoint["data"] = self.data_info.to_dict()
         checkpoint["run_name"] = self.run_name
 
@@ -156,35 +141,15 @@ class SteppedModule(LightningModule):
             raise InputError(f"{path} does not fit this {cls.run_name!r}, or it is damaged: {reason}") from None
         return module.eval()
 
-    # ---- the optimiser: one flat vector, one slice per group -----------------------------------------------------
+    # ---- training ------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self.groups = self.parameter_groups()
-        for group in self.groups:
-            if group.schedule not in ("constant", "cosine"):
-                raise unknown_name("lr_schedule", group.schedule, ("constant", "cosine"))
-        self.params = [param for group in self.groups for param in group.params]
-        known = {id(param): name for name, param in self.named_parameters()}
-        self.names = [known[id(param)] for param in self.params]
-        self.flat = flatten(self.params)
-        start, self.slices = 0, []
-        for group in self.groups:
-            size = sum(param.numel() for param in group.params)
-            self.slices.append(slice(start, start + size))
-            start += size
-        groups = [
-            {"params": [nn.Parameter(self.flat[part])], "lr": group.lr}
-            for group, part in zip(self.groups, self.slices, strict=True)
-        ]
-        return torch.optim.Adam(groups, fused=True)
+        self.updates = Updates(self, self.parameter_groups())
+        return self.updates.adam
 
-    def set_learning_rates(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """The schedule's learning rates for step `step` (counted from 0)."""
-        for group, slot in zip(self.groups, optimizer.param_groups, strict=True):
-            if group.schedule == "cosine":
-                slot["lr"] = group.lr * 0.5 * (1 + math.cos(math.pi * min(step / self.schedule_steps, 1.0)))
-
-    # ---- training ------------------------------------------------------------------------------------------------
+    def part(self, *names: str) -> Tensor:
+        """The parameters of neighbouring groups as one flat vector: a view, for target networks and averages."""
+        return self.updates.part(*names)
 
     def on_fit_start(self) -> None:
         self.total_steps = self.trainer.max_steps
@@ -193,75 +158,30 @@ class SteppedModule(LightningModule):
         self.columns = self.data_info.columns
 
     def on_train_start(self) -> None:
-        # A restored optimiser brings tensors of its own; the moments go back to lying side by side, as the weights do.
-        self.adam: torch.optim.Optimizer = self.trainer.optimizers[0]
-        self.moments = [torch.zeros_like(self.flat), torch.zeros_like(self.flat)]
-        for slot, part in zip(self.adam.param_groups, self.slices, strict=True):
-            state = self.adam.state[slot["params"][0]]
-            state.setdefault("step", torch.tensor(0.0, device=self.device if self.device.type == "cuda" else None))
-            for moment, name in zip(self.moments, ("exp_avg", "exp_avg_sq"), strict=True):
-                if name in state:
-                    moment[part] = state[name]
-                state[name] = moment[part]
-        compiled = self.compile_step and self.trainer.world_size == 1
-        self.compiled = torch.compile(self._graph) if compiled else None
+        world, on_gpu = self.trainer.world_size, self.device.type == "cuda"
+        compiled = self.compile_step and world == 1 and not on_gpu
+        if self.compile_step and not compiled:
+            reason = "a GPU replays the update as a CUDA graph" if on_gpu else "it needs a single process"
+            warnings.warn(f"compile has no effect: {reason}.", stacklevel=2)
+        strategy = self.trainer.strategy
+        exchange = None if world == 1 else lambda gradient: strategy.reduce(gradient, reduce_op="mean")
+        self.updates.begin(self.schedule_steps, compiled, self.cuda_graph and on_gpu and world == 1, exchange)
 
     def forward(self, rows: Float[Tensor, "E B D"], noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, E]]:
         """The losses of one batch of packed rows."""
         return self.losses(Batch(*rows.split(self.columns, -1)), noise)
 
-    def _update(self, rows: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        losses = self(rows, noise)
-        # Sum, not mean: each seed's Adam step stays that of a solo run.
-        gradients = torch.autograd.grad(torch.stack(list(losses.values())).sum(), self.params)
-        gradient = torch.cat([part.flatten() for part in gradients])
-        if self.trainer.world_size > 1:
-            gradient = self.trainer.strategy.reduce(gradient, reduce_op="mean")
-        for slot, part in zip(self.adam.param_groups, self.slices, strict=True):
-            slot["params"][0].grad = gradient[part]
-        self.adam.step()
-        return losses
-
-    def _graph(self, rows: Tensor, noise: Tensor, sizes: Tensor, root: Tensor) -> dict[str, Tensor]:
-        # Gradient and Adam on the flat vector alone: the compiler sees one mutated input, no aliases of it.
-        def total(params: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-            losses = functional_call(self, params, (rows, noise))
-            return torch.stack(list(losses.values())).sum(), losses
-
-        pieces = self.flat.split([param.numel() for param in self.params])
-        params = {n: piece.view(p.shape) for n, p, piece in zip(self.names, self.params, pieces, strict=True)}
-        gradients, losses = grad(total, has_aux=True)(params)
-        gradient = torch.cat([gradients[name].flatten() for name in self.names])
-        (first, second), options = self.moments, self.adam.defaults
-        first.lerp_(gradient, 1 - options["betas"][0])
-        second.lerp_(gradient.square(), 1 - options["betas"][1])
-        for i, part in enumerate(self.slices):
-            self.flat[part] -= sizes[i] * first[part] / (second[part].sqrt() / root + options["eps"])
-        return losses
-
-    def _fused_update(self, rows: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        """`_update` with Adam written out, so that one compiled graph holds gradient and step."""
-        beta1, beta2 = self.adam.defaults["betas"]
-        for slot in self.adam.param_groups:
-            self.adam.state[slot["params"][0]]["step"] += 1
-        step = float(self.adam.state[self.adam.param_groups[0]["params"][0]]["step"])
-        sizes = torch.tensor([slot["lr"] / (1 - beta1**step) for slot in self.adam.param_groups], device=self.device)
-        root = torch.tensor(math.sqrt(1 - beta2**step), device=self.device)
-        return self.compiled(rows, noise, sizes, root)  # type: ignore[misc]
-
     def training_step(self, chunk: Float[Tensor, "E K B D"], batch_idx: int) -> None:
         step, size = self.trainer.global_step, chunk.shape[2]
         world, rank = self.trainer.world_size, self.trainer.global_rank
         noise = self.streams.normal("noise", step // self.inner_steps, (self.inner_steps, size * world, self.noise_dim))
-        noise = noise[:, :, rank * size : (rank + 1) * size].to(self.flat.dtype)
-        chunk = chunk.to(self.flat.dtype)
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        update = self._fused_update if self.compiled is not None else self._update
         done = step % self.inner_steps  # a run may be resumed, or end, within a chunk
-        for k in range(done, min(self.inner_steps, done + self.total_steps - step)):
-            self.set_learning_rates(self.adam, step + k - done)
-            losses = update(chunk[:, k], noise[:, k])
-            self.after_step(step + k - done + 1)
+        end = min(self.inner_steps, done + self.total_steps - step)
+        dtype = self.updates.flat.dtype
+        noise = noise[:, done:end, rank * size : (rank + 1) * size].to(dtype)
+        losses = self.updates.run(chunk[:, done:end].to(dtype), noise, step)
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for _ in range(done, end):
             progress.increment_ready()  # what `self.optimizers().step()` does for global_step, without its detours
             progress.increment_completed()
         now, interval = self.trainer.global_step, self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -276,14 +196,8 @@ class SteppedModule(LightningModule):
         values = {f"train/{name}": value for name, value in zip(losses, means.tolist(), strict=True)}
         for name, value in values.items():
             if not math.isfinite(value):
-                raise self._diverged(f"{name} is {value}", step)
+                raise self.updates.diverged(f"{name} is {value}", step)
         self.log_dict(values, logger=False)  # for callbacks
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step)
             logger.save()
-
-    def _diverged(self, what: str, step: int) -> InputError:
-        return InputError(
-            f"Training diverged: {what} at step {step}. Lower the learning rates (now "
-            f"{', '.join(f'{group.lr:g}' for group in self.groups)}) or look at the scale of the data."
-        )

@@ -102,8 +102,8 @@ class CDSAModule(SteppedModule):
         preset = self.preset
         scores, inverse = self._split(self.networks)
         return [
-            ParameterGroup(scores, preset.lr_score, preset.lr_schedule),
-            ParameterGroup(inverse, preset.lr_inverse, preset.lr_schedule),
+            ParameterGroup("scores", scores, preset.lr_score, preset.lr_schedule),
+            ParameterGroup("inverse", inverse, preset.lr_inverse, preset.lr_schedule),
         ]
 
     def _split(self, nets: Networks) -> tuple[list[Parameter], list[Parameter]]:
@@ -123,10 +123,10 @@ class CDSAModule(SteppedModule):
             scores, inverse = self._split(self.averaged)  # the order of `self.flat`
             self.average = flatten(scores + inverse)
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: Tensor) -> None:
         if self.averaged is not None:
-            decay = min(self.preset.ema_decay, step / (step + 9))  # short memory first: the initial weights must fade
-            self.average.lerp_(self.flat, 1 - decay)
+            # Short memory first: the initial weights must fade.
+            self.average.lerp_(self.part("scores", "inverse"), (9 / (step + 9)).clamp_min(1 - self.preset.ema_decay))
 
     @torch.no_grad()
     def corrector(self) -> Corrector:

@@ -11,27 +11,33 @@ by -1 on AntMaze. The policy's mean is tanh of a network, its deviation is free 
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from cdsa_lightning.core.nets import StackedMLP, stacked_mlp
+from cdsa_baselines._nets import (
+    ActionBox,
+    GaussianActor,
+    Target,
+    Twins,
+    asymmetric_square,
+    frozen_copy,
+    require_reward,
+    reward_transform,
+)
+from cdsa_lightning.core.nets import stacked_mlp
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
-from cdsa_lightning.errors import InputError, unknown_name
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, flatten
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule
 from cdsa_lightning.tasks import Task
 
 __all__ = ["IQL", "load"]
 
 MAX_WEIGHT = 100.0
-LOG_STD_RANGE = (-5.0, 2.0)
-REWARDS = ("scaled", "minus_one", "raw")
 
 
 class IQL(SteppedModule):
@@ -54,8 +60,6 @@ class IQL(SteppedModule):
     """
 
     run_name = "iql"
-    middle: Tensor
-    half_range: Tensor
 
     def __init__(
         self,
@@ -74,74 +78,54 @@ class IQL(SteppedModule):
         self.save_hyperparameters()
         if not 0 < expectile < 1:
             raise InputError(f"expectile must lie between 0 and 1, got {expectile}.")
-        if reward not in REWARDS:
-            raise unknown_name("reward", reward, REWARDS)
         self.expectile, self.beta, self.discount, self.lr = expectile, beta, discount, lr
-        self.target_rate, self.hidden, self.reward = target_rate, hidden, reward
+        self.target_rate, self.hidden, self.reward = target_rate, hidden, require_reward(reward)
 
     def build(self, info: DataInfo) -> None:
         generators = init_generators(self.seeds)
         obs_dim, action_dim, hidden = info.obs_dim, info.action_dim, (self.hidden, self.hidden)
-        # Twins are neighbours on the stacked axis: critic 1 of all seeds, then critic 2 of all seeds.
-        self.critic = stacked_mlp((obs_dim + action_dim, *hidden, 1), nn.ReLU(), generators * 2)
+        self.scale, self.shift = reward_transform(self.reward, info)
+        self.box = ActionBox(info)
+        self.critic = Twins((obs_dim + action_dim, *hidden, 1), generators)
         self.value = stacked_mlp((obs_dim, *hidden, 1), nn.ReLU(), generators)
-        self.actor = stacked_mlp((obs_dim, *hidden, action_dim), nn.ReLU(), generators)
-        self.log_std = nn.Parameter(torch.zeros(len(self.seeds), 1, action_dim))
-        self.target = copy.deepcopy(self.critic).requires_grad_(False)
-        low, high = torch.tensor(info.low), torch.tensor(info.high)
-        self.register_buffer("middle", (low + high) / 2, persistent=False)
-        self.register_buffer("half_range", (high - low) / 2, persistent=False)
-        spread = info.max_return - info.min_return
-        if self.reward == "scaled" and not spread > 0:
-            raise InputError("All episodes of the data have the same return; use --model.reward raw.")
-        self.reward_scale = 1000 / spread if self.reward == "scaled" else 1.0
-        self.reward_shift = -1.0 if self.reward == "minus_one" else 0.0
+        self.actor = GaussianActor((obs_dim, *hidden, action_dim), generators, squash=True)
+        self.target = frozen_copy(self.critic)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         return [
-            ParameterGroup(list(self.critic.parameters()), self.lr),
-            ParameterGroup(list(self.value.parameters()), self.lr),
-            ParameterGroup([*self.actor.parameters(), self.log_std], self.lr, "cosine"),
+            ParameterGroup("critic", list(self.critic.parameters()), self.lr),
+            ParameterGroup("value", list(self.value.parameters()), self.lr),
+            ParameterGroup("actor", list(self.actor.parameters()), self.lr, "cosine"),
         ]
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.target_flat = flatten(list(self.target.parameters()))
+        self.slow_critic = Target(self.target)
 
     def losses(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
-        obs = batch.obs
-        action = ((batch.action - self.middle) / self.half_range).clamp(-1 + 1e-5, 1 - 1e-5)
+        obs, action = batch.obs, self.box.to_unit(batch.action).clamp(-1 + 1e-5, 1 - 1e-5)
         pair = torch.cat((obs, action), -1)
         with torch.no_grad():
-            target_q = self._twins(self.target, pair).amin(0)
+            target_q = self.target(pair).amin(0)
             next_v = self.value(batch.next_obs)
-            reward = batch.reward * self.reward_scale + self.reward_shift
-            bootstrap = reward + self.discount * (1 - batch.terminated) * next_v
+            bootstrap = batch.reward * self.scale + self.shift + self.discount * (1 - batch.terminated) * next_v
 
         advantage = target_q - self.value(obs)
-        value_loss = (self.expectile - (advantage.detach() < 0).float()).abs() * advantage.square()
-        critic_loss = (self._twins(self.critic, pair) - bootstrap).square().sum(0)
+        value_loss = asymmetric_square(advantage, self.expectile)
+        critic_loss = (self.critic(pair) - bootstrap).square().sum(0)
         weight = (self.beta * advantage.detach()).exp().clamp_max(MAX_WEIGHT)
-        policy_loss = -weight * self._log_prob(obs, action)
+        policy_loss = -weight * self.actor.log_prob(obs, action)
         parts = {"value_loss": value_loss, "critic_loss": critic_loss, "policy_loss": policy_loss}
         return {name: loss.mean((-2, -1)) for name, loss in parts.items()}
 
-    def _twins(self, critic: StackedMLP, pair: Tensor) -> Tensor:
-        return critic(pair.repeat(2, 1, 1)).unflatten(0, (2, -1))
-
-    def _log_prob(self, obs: Tensor, action: Tensor) -> Tensor:
-        log_std = self.log_std.clamp(*LOG_STD_RANGE)
-        z = (action - self.actor(obs).tanh()) / log_std.exp()
-        return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1, keepdim=True)
-
-    def after_step(self, step: int) -> None:
-        self.target_flat.lerp_(self.flat[self.slices[0]], self.target_rate)
+    def after_step(self, step: Tensor) -> None:
+        self.slow_critic.follow(self.part("critic"), self.target_rate)
 
     def policy(self) -> Policy:
         """The mean action of every seed, in the environment's units."""
-        info, net = self.data_info, nn.Sequential(copy.deepcopy(self.actor), nn.Tanh()).requires_grad_(False)
+        info, actor = self.data_info, frozen_copy(self.actor)
         zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
-        policy = NormalizedPolicy(net, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
+        policy = NormalizedPolicy(actor, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
         return policy.to(self.device).eval()
 
 

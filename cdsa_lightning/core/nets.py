@@ -16,7 +16,15 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-__all__ = ["LeakyReLU", "StackedLinear", "inverse_dynamics_net", "score_net", "stacked_mlp"]
+__all__ = [
+    "LeakyReLU",
+    "StackedLayerNorm",
+    "StackedLinear",
+    "StackedMLP",
+    "inverse_dynamics_net",
+    "score_net",
+    "stacked_mlp",
+]
 
 SCORE_HIDDEN = (32, 128, 32)
 INVERSE_HIDDEN = (128, 128, 128)
@@ -39,10 +47,31 @@ class StackedLinear(nn.Module):
         self.weight = nn.Parameter(torch.stack(weights))
         self.bias = nn.Parameter(torch.stack(biases))
 
-    def forward(self, x: Float[Tensor, "L B I"], rows: slice | None = None) -> Float[Tensor, "L B O"]:
-        if rows is None:  # a full slice would still cost a zero-filled gradient per layer and step
-            return torch.baddbmm(self.bias, x, self.weight)
-        return torch.baddbmm(self.bias[rows], x, self.weight[rows])
+    def forward(
+        self, x: Float[Tensor, "L B I"], rows: slice | None = None, frozen: bool = False
+    ) -> Float[Tensor, "L B O"]:
+        """The maps of `x`; `rows` picks some of the L, and gradients pass `frozen` ones without reaching them."""
+        weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
+        if rows is not None:  # a full slice would still cost a zero-filled gradient per layer and step
+            weight, bias = weight[rows], bias[rows]
+        return torch.baddbmm(bias, x, weight)
+
+
+class StackedLayerNorm(nn.Module):
+    """L layer normalisations side by side: y[l] = g[l] (x - mean) / sqrt(var + 1e-5) + b[l], over the last axis."""
+
+    def __init__(self, networks: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(networks, 1, features))
+        self.bias = nn.Parameter(torch.zeros(networks, 1, features))
+
+    def forward(
+        self, x: Float[Tensor, "L B F"], rows: slice | None = None, frozen: bool = False
+    ) -> Float[Tensor, "L B F"]:
+        weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
+        if rows is not None:
+            weight, bias = weight[rows], bias[rows]
+        return torch.addcmul(bias, nn.functional.layer_norm(x, x.shape[-1:]), weight)
 
 
 class LeakyReLU(nn.Module):
@@ -57,24 +86,35 @@ class LeakyReLU(nn.Module):
 
 
 class StackedMLP(nn.Module):
-    """Affine maps with one activation between them; `rows` picks some of the L networks."""
+    """Affine maps with one activation between them, and a layer normalisation before it where there are `norms`."""
 
-    def __init__(self, layers: Sequence[StackedLinear], activation: nn.Module) -> None:
+    def __init__(
+        self, layers: Sequence[StackedLinear], activation: nn.Module, norms: Sequence[StackedLayerNorm] = ()
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(layers)
+        self.layers, self.norms = nn.ModuleList(layers), nn.ModuleList(norms)
         self.activation = activation
 
-    def forward(self, x: Float[Tensor, "L B I"], rows: slice | None = None) -> Float[Tensor, "L B O"]:
+    def forward(
+        self, x: Float[Tensor, "L B I"], rows: slice | None = None, frozen: bool = False
+    ) -> Float[Tensor, "L B O"]:
+        """The networks of `x`; `rows` picks some of the L, and gradients pass `frozen` ones without reaching them."""
         *hidden, last = self.layers
-        for layer in hidden:
-            x = self.activation(layer(x, rows))
-        return last(x, rows)
+        for index, layer in enumerate(hidden):
+            x = layer(x, rows, frozen)
+            if len(self.norms):
+                x = self.norms[index](x, rows, frozen)
+            x = self.activation(x)
+        return last(x, rows, frozen)
 
 
-def stacked_mlp(sizes: Sequence[int], activation: nn.Module, generators: Sequence[Generator]) -> StackedMLP:
+def stacked_mlp(
+    sizes: Sequence[int], activation: nn.Module, generators: Sequence[Generator], layer_norm: bool = False
+) -> StackedMLP:
     """L multilayer perceptrons of widths `sizes` (input and output included), one generator each."""
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
-    return StackedMLP([StackedLinear(i, o, generators) for i, o in pairs], activation)
+    pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+    norms = [StackedLayerNorm(len(generators), width) for _, width in pairs[:-1]] if layer_norm else []
+    return StackedMLP([StackedLinear(i, o, generators) for i, o in pairs], activation, norms)
 
 
 def score_net(in_dim: int, out_dim: int, generators: Sequence[Generator]) -> StackedMLP:

@@ -39,13 +39,13 @@ def test_losses_agree_with_the_equations_in_numpy(npz, tmp_path):
         u = np.clip(action[seed] / 0.1, -1 + 1e-5, 1 - 1e-5)
         pair = np.concatenate([obs[seed], u], -1)
         twins = (seed, seed + 2)
-        target = np.minimum(*(mlp(module.target, row, pair) for row in twins))
+        target = np.minimum(*(mlp(module.target.net, row, pair) for row in twins))
         advantage = target - mlp(module.value, seed, obs[seed])
         tau = np.where(advantage < 0, 1 - 0.7, 0.7)
         scaled = reward[seed] * 1000 / (info.max_return - info.min_return)
         bootstrap = scaled + 0.99 * (1 - terminated[seed]) * mlp(module.value, seed, next_obs[seed])
-        critic = sum(((mlp(module.critic, row, pair) - bootstrap) ** 2).mean() for row in twins)
-        mean, log_std = np.tanh(mlp(module.actor, seed, obs[seed])), module.log_std[seed].detach().numpy()
+        critic = sum(((mlp(module.critic.net, row, pair) - bootstrap) ** 2).mean() for row in twins)
+        mean, log_std = np.tanh(mlp(module.actor.net, seed, obs[seed])), module.actor.log_std[seed].detach().numpy()
         density = -0.5 * ((u - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
         log_prob = density.sum(-1, keepdims=True)
         policy = -(np.minimum(np.exp(3 * advantage), 100) * log_prob).mean()
@@ -58,11 +58,11 @@ def test_the_target_follows_the_critic_at_its_rate(npz, tmp_path):
     module = IQL(seeds=(0,), hidden=16, target_rate=0.25, inner_steps=1)
     trace = []
     module.after_step = lambda step: (
-        trace.append((module.target_flat.clone(), module.flat[module.slices[0]].clone())),
+        trace.append((module.slow_critic.flat.clone(), module.part("critic").clone())),
         IQL.after_step(module, step),
     )
     train(module, npz, 3, tmp_path / "run")
-    trace.append((module.target_flat.clone(), None))
+    trace.append((module.slow_critic.flat.clone(), None))
     for (before, critic), (after, _) in zip(trace, trace[1:], strict=False):
         torch.testing.assert_close(after, before + 0.25 * (critic - before))
 

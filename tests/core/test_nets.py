@@ -63,3 +63,27 @@ def test_the_activation_works_in_place_but_never_on_the_input():
     before = x.clone()
     net(x)
     assert torch.equal(x, before)
+
+
+def test_a_frozen_network_passes_gradients_on_and_keeps_none():
+    net, x = score_net(4, 2, generators(2)), torch.randn(2, 5, 4, requires_grad=True)
+    torch.testing.assert_close(net(x, frozen=True), net(x))
+    (wanted,) = torch.autograd.grad(net(x).sum(), [x])
+    gradients = torch.autograd.grad(net(x, frozen=True).sum(), [x, *net.parameters()], allow_unused=True)
+    torch.testing.assert_close(gradients[0], wanted)
+    assert all(gradient is None for gradient in gradients[1:])
+
+
+def test_layer_norms_stand_before_the_activations():
+    stacked, x = stacked_mlp((5, 8, 3), nn.ReLU(), generators(3), layer_norm=True), torch.randn(3, 7, 5)
+    for norm in stacked.norms:
+        nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    for row in range(3):
+        plain = nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3))
+        for own, layer in ((plain[0], stacked.layers[0]), (plain[3], stacked.layers[1])):
+            own.weight.data, own.bias.data = layer.weight[row].T, layer.bias[row, 0]
+        plain[1].weight.data, plain[1].bias.data = stacked.norms[0].weight[row, 0], stacked.norms[0].bias[row, 0]
+        torch.testing.assert_close(stacked(x)[row], plain(x[row]), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            stacked(x[row : row + 1], slice(row, row + 1))[0], plain(x[row]), atol=1e-6, rtol=1e-5
+        )
