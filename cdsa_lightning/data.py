@@ -21,9 +21,9 @@ from torch import Tensor
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources import Transitions
-from cdsa_lightning.tasks import get_task
+from cdsa_lightning.tasks import Task, get_task
 
-__all__ = ["Batch", "DataInfo", "TransitionData"]
+__all__ = ["Batch", "DataInfo", "TaskData", "TransitionData"]
 
 
 class Batch(NamedTuple):
@@ -119,7 +119,18 @@ class _Chunks:
             yield self.rows[index[:, :, rank * size : (rank + 1) * size]]
 
 
-class TransitionData(LightningDataModule):
+class TaskData(LightningDataModule):
+    """Where a module's batches come from: chunks [E, K, B, D] of packed rows for a task."""
+
+    task: Task
+    info: DataInfo
+
+    def load(self) -> object:
+        """Look for mistakes in what was asked for, before a run is set up."""
+        raise NotImplementedError  # abstract
+
+
+class TransitionData(TaskData):
     """The transitions of a task on the training device.
 
     Args:
@@ -134,7 +145,6 @@ class TransitionData(LightningDataModule):
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
         self.task, self.source, self.batch_size = get_task(task), source, batch_size
         self.rows: Tensor = torch.empty(0)
-        self.info: DataInfo
         self.transitions: Transitions | None = None
 
     def load(self) -> Transitions:

@@ -28,7 +28,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 
 from cdsa_lightning.checkpoints import LastCheckpoint, SafeCheckpointIO, read_checkpoint
 from cdsa_lightning.commands.explain import check_config, config_paths, explain
-from cdsa_lightning.data import TransitionData
+from cdsa_lightning.data import TaskData
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.progress import StepProgress
 from cdsa_lightning.runs import CHECKPOINT, CORRECTOR, new_run
@@ -62,7 +62,12 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--num_threads", type=int, default=1, help="CPU threads; these networks are too small for more."
         )
-        parser.set_defaults({"model": {"class_path": "cdsa_lightning.training.CDSAModule"}})
+        parser.set_defaults(
+            {
+                "model": {"class_path": "cdsa_lightning.training.CDSAModule"},
+                "data": {"class_path": "cdsa_lightning.data.TransitionData"},
+            }
+        )
         self.options = parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -99,8 +104,9 @@ class FitCLI(LightningCLI):
                 f"made with, for instance --config {Path(path).parent / 'config.yaml'}."
             )
         self.steps_done = int(checkpoint.get("global_step", 0))
-        if task != options.data.task:
-            raise InputError(f"{path} was trained on task {task!r}, not on {options.data.task!r}: --data.task {task}.")
+        asked = options.data.init_args.task
+        if task != asked:
+            raise InputError(f"{path} was trained on task {task!r}, not on {asked!r}: --data.task {task}.")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of a new run, or of the run that is resumed."""
@@ -126,7 +132,7 @@ class FitCLI(LightningCLI):
         except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise InputError(f"The trainer cannot be made: {error}") from error
 
-    def fit(self, model: LightningModule, datamodule: TransitionData, ckpt_path: str | None = None) -> None:
+    def fit(self, model: LightningModule, datamodule: TaskData, ckpt_path: str | None = None) -> None:
         """Train; what LightningCLI calls for the verb."""
         if self.trainer.max_steps <= self.steps_done:
             _say(f"Nothing to do: {ckpt_path} has taken {self.steps_done} steps. For more raise --trainer.max_steps.")
@@ -240,8 +246,9 @@ def main(argv: list[str]) -> int:
     try:
         FitCLI(
             SteppedModule,
-            TransitionData,
+            TaskData,
             subclass_mode_model=True,
+            subclass_mode_data=True,
             trainer_defaults={"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False},
             seed_everything_default=False,
             save_config_kwargs={"overwrite": True},
