@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,27 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.inspection import Inspection
 
-__all__ = ["LastCheckpoint", "SafeCheckpointIO", "read_checkpoint"]
+__all__ = ["LastCheckpoint", "SafeCheckpointIO", "inspect_run", "read_checkpoint"]
 
 _Unpickling = pickle.UnpicklingError
+_RAW = "none: raw observations"
+_NO_SETTINGS = ("seeds", "inner_steps", "compile")  # they say how a run was computed, not what
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
+def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """A checkpoint written by `cdsa fit`, on the CPU; read with weights_only, so that nothing in it can execute.
+
+    Args:
+        path: The file.
+        mmap: Leave the weights on the disk until they are looked at.
 
     Raises:
         InputError: no such file, damaged, or written by something else.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         missing = {"run_name", "data", "hyper_parameters", "state_dict"} - set(checkpoint)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
@@ -44,6 +52,49 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if missing:
         raise InputError(f"{path} is not a checkpoint of 'cdsa fit': it lacks {', '.join(sorted(missing))}.")
     return checkpoint
+
+
+def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspection | None:
+    """What a checkpoint of `cdsa fit` holds, where it is one of `run_name`; None for any other file.
+
+    Args:
+        path: Any file or folder.
+        run_name: That of the module which a baseline restores.
+        standardised: Whether that baseline divides observations by the data's deviations.
+
+    Raises:
+        InputError: it is one, but its record of the data or of its settings is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        checkpoint = read_checkpoint(path, mmap=True)
+    except InputError:
+        return None
+    if checkpoint["run_name"] != run_name:
+        return None
+    try:
+        data, settings = checkpoint["data"], checkpoint["hyper_parameters"]
+        obs_dim, seeds = len(data["obs_mean"]), [int(seed) for seed in settings["seeds"]]
+        steps = checkpoint.get("global_step")
+        kept = {key: value for key, value in settings.items() if not key.startswith("_") and key not in _NO_SETTINGS}
+        return Inspection(
+            format="checkpoint of 'cdsa fit'",
+            algorithm=str(settings.get("_class_path", run_name)).rpartition(".")[2],
+            obs_dim=obs_dim,
+            action_dim=len(data["action_mean"]),
+            statistics=f"mean and std of {obs_dim} entries, inside the file" if standardised else _RAW,
+            num_seeds=len(seeds),
+            task=str(data["task"]),
+            details={
+                "seeds": ", ".join(map(str, seeds)),
+                "trained": "steps not recorded" if steps is None else f"{int(steps):,} steps",
+                "data": f"{data['source']}, {int(data['transitions']):,} transitions",
+                "settings": ", ".join(f"{key} {value}" for key, value in kept.items() if value is not None),
+            },
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is a checkpoint of {run_name!r} with a damaged record: {error!r}.") from None
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

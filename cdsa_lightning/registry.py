@@ -5,6 +5,9 @@ A baseline is one function ``load(checkpoint: Path | None, task: Task) -> Policy
     [project.entry-points."cdsa.baselines"]
     por = "my_package.por:load"
 
+Where it reads files, the same module may offer ``inspect(path: Path) -> Inspection | None``, which tells what a file of
+its kind holds and runs nothing in it; `cdsa inspect` asks them all.
+
 The baselines that ship with this project come through the same door; nothing here knows their names.
 """
 
@@ -12,16 +15,20 @@ from __future__ import annotations
 
 import difflib
 import importlib.metadata
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cdsa_lightning.core.policy import Policy, act
 from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
 
-__all__ = ["GROUP", "load_policy", "names"]
+__all__ = ["GROUP", "Findings", "inspect_checkpoint", "load_policy", "names"]
 
 GROUP = "cdsa.baselines"
 
@@ -58,6 +65,54 @@ def load_policy(name: str, checkpoint: Path | str | None, task: Task) -> Policy:
             f"Baseline {name!r} ({_origin(point)}) could not load {path or 'itself'}: {type(error).__name__}: {error}"
         ) from error
     return _checked(policy, name, point, task)
+
+
+@dataclass
+class Findings:
+    """What the installed baselines say about one file or folder.
+
+    Attributes:
+        claims: Baselines that can restore it, and what it is.
+        refusals: Baselines that know its kind and cannot restore it, and why not.
+        unable: What keeps a baseline from saying anything, for instance a package that is not installed.
+        readers: Every baseline that reads files, and what its loader says it reads.
+    """
+
+    claims: dict[str, Inspection] = field(default_factory=dict)
+    refusals: dict[str, InputError] = field(default_factory=dict)
+    unable: list[InputError] = field(default_factory=list)
+    readers: dict[str, str] = field(default_factory=dict)
+
+
+def inspect_checkpoint(path: Path | str) -> Findings:
+    """What every installed baseline says about a checkpoint; nothing in it is executed.
+
+    Raises:
+        InputError: it does not exist.
+    """
+    path, findings = _existing(Path(path)), Findings()
+    for name in names():
+        try:
+            point = _entry_point(name)
+            loader = _import(point)
+        except InputError as error:  # One broken distribution must not hide what the others know.
+            findings.unable.append(error)
+            continue
+        look: Any = getattr(sys.modules[point.module], "inspect", None)
+        if not callable(look):
+            continue
+        findings.readers[name] = (loader.__doc__ or "").strip().partition("\n")[0]
+        try:
+            found = look(path)
+        except InputError as error:
+            findings.refusals[name] = error
+        except Exception as error:  # A stranger's code reading a stranger's file: either may raise anything.
+            text = f"Baseline {name!r} ({_origin(point)}) could not look at it: {type(error).__name__}: {error}"
+            findings.unable.append(InputError(text))
+        else:
+            if found is not None:
+                findings.claims[name] = found
+    return findings
 
 
 def _entry_point(name: str) -> importlib.metadata.EntryPoint:

@@ -39,7 +39,7 @@ __all__ = ["inspect", "load", "save_mlp"]
 
 SUFFIXES = (".npz", ".safetensors")
 OUTPUTS: dict[str, list[type[nn.Module]]] = {"tanh": [nn.Tanh], "linear": []}
-PROVENANCE = ("algorithm", "name", "trained_on", "source_repository")
+PROVENANCE = ("algorithm", "name", "trained_on")
 """Entries of a sidecar that `inspect` tells where they are there."""
 
 

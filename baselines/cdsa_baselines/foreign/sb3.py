@@ -120,7 +120,7 @@ def inspect(path: Path) -> Inspection | None:
     space, steps = agent.data.get("action_space"), agent.data.get("num_timesteps")
     bounds = [space.get(name) for name in ("low", "high")] if isinstance(space, dict) else []
     details = {
-        "network": f"{' - '.join(map(str, agent.sizes))}, {agent.hidden_activation.__name__}",
+        "network": f"{' - '.join(map(str, agent.sizes))}, {agent.hidden_activation.__name__.lower()}",
         "bounds": " to ".join(map(str, bounds)) if all(bounds) else "",
         "trained": f"{steps:,} steps" if isinstance(steps, int) else "",
     }
