@@ -38,7 +38,10 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What travels with weights: where they were trained, on what, and its statistics, all plain values."""
+    """What travels with weights: where they were trained, on what, and its statistics, all plain values.
+
+    Everything is about the data that were trained on: the best `top_fraction` of the source's episodes.
+    """
 
     task: str
     env_id: str
@@ -57,6 +60,7 @@ class DataInfo:
     action_std: list[float]
     state_index: list[int] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    top_fraction: float = 1.0
 
     @property
     def obs_dim(self) -> int:
@@ -85,7 +89,7 @@ class DataInfo:
             InputError: entries are missing: the checkpoint comes from somewhere else.
         """
         known = {entry.name for entry in fields(cls)}
-        missing = known - set(values) - {"state_index", "metadata"}
+        missing = known - set(values) - {"state_index", "metadata", "top_fraction"}
         if missing:
             lacks = ", ".join(sorted(missing))
             raise InputError(f"The checkpoint's data record lacks {lacks}; it was not written here.")
@@ -96,6 +100,19 @@ def _moments(array: np.ndarray) -> tuple[list[float], list[float]]:
     mean, std = array.mean(0, dtype=np.float64), array.std(0, dtype=np.float64)
     std[std < 1e-6] = 1.0  # an entry that never changes says nothing; dividing by its deviation would shout it
     return mean.tolist(), std.tolist()
+
+
+def _best_episodes(data: Transitions, fraction: float) -> Transitions:
+    """The share `fraction` of the episodes with the highest returns, one at least; of equals the first come first."""
+    count = max(1, round(fraction * data.num_episodes))
+    chosen = np.argsort(-data.episode_returns(), kind="stable")[:count]
+    rows = np.isin(data.episode, chosen)
+    obs, action, reward, next_obs, terminated = (
+        array[rows] for array in (data.obs, data.action, data.reward, data.next_obs, data.terminated)
+    )
+    episode = np.unique(data.episode[rows], return_inverse=True)[1]
+    source = f"{data.source} (best {count} of {data.num_episodes} episodes)"
+    return Transitions(obs, action, reward, next_obs, terminated, episode, source, data.provenance)
 
 
 class _Chunks:
@@ -137,13 +154,19 @@ class TransitionData(TaskData):
         task: A name from `cdsa datasets`.
         source: Where to read, for instance ``minari:mujoco/hopper/medium-v0``; None for the task's own, first on disk.
         batch_size: Transitions per gradient step and seed, over all devices together.
+        top_fraction: Share of the episodes to keep, those with the highest returns; .1 for 10%BC.
+
+    Raises:
+        InputError: unknown task, or a number out of range.
     """
 
-    def __init__(self, task: str, source: str | None = None, batch_size: int = 256) -> None:
+    def __init__(self, task: str, source: str | None = None, batch_size: int = 256, top_fraction: float = 1.0) -> None:
         super().__init__()
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
-        self.task, self.source, self.batch_size = get_task(task), source, batch_size
+        if not 0 < top_fraction <= 1:
+            raise InputError(f"top_fraction must lie in (0, 1] (1 for all episodes), got {top_fraction}.")
+        self.task, self.source, self.batch_size, self.top_fraction = get_task(task), source, batch_size, top_fraction
         self.rows: Tensor = torch.empty(0)
         self.transitions: Transitions | None = None
 
@@ -164,6 +187,8 @@ class TransitionData(TaskData):
         if self.batch_size % world:
             raise InputError(f"batch_size {self.batch_size} does not divide among {world} processes.")
         task, data, self.transitions = self.task, self.load(), None  # the table below takes their place
+        if self.top_fraction < 1:
+            data = _best_episodes(data, self.top_fraction)
         returns = data.episode_returns()
         (obs_mean, obs_std), (action_mean, action_std) = _moments(data.obs), _moments(data.action)
         self.info = DataInfo(
@@ -183,6 +208,7 @@ class TransitionData(TaskData):
             action_mean=action_mean,
             action_std=action_std,
             state_index=None if task.obs_to_state is None else list(task.obs_to_state),
+            top_fraction=self.top_fraction,
         )
         parts = (data.obs, data.action, data.next_obs, data.reward[:, None], data.terminated[:, None])
         rows = torch.empty(len(data.obs), sum(self.info.columns))

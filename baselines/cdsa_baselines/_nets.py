@@ -23,6 +23,7 @@ __all__ = [
     "REWARDS",
     "ActionBox",
     "GaussianActor",
+    "Standardizer",
     "Target",
     "TanhGaussianActor",
     "Twins",
@@ -100,6 +101,27 @@ class ActionBox(nn.Module):
     def to_unit(self, action: Tensor) -> Tensor:
         """Environment units -> [-1, 1]."""
         return (action - self.middle) / self.half_range
+
+
+class Standardizer(nn.Module):
+    """(obs - mean) / (std + eps) with the data's statistics; `mean` and `std` (eps included) are what a policy takes.
+
+    Args:
+        info: The data's statistics.
+        eps: Keeps entries that hardly change from being blown up.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, info: DataInfo, eps: float = 1e-3) -> None:
+        super().__init__()
+        # They travel in the checkpoint's record of the data, so the state dict leaves them out.
+        self.register_buffer("mean", torch.tensor(info.obs_mean), persistent=False)
+        self.register_buffer("std", torch.tensor(info.obs_std) + eps, persistent=False)
+
+    def forward(self, obs: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch S"]:
+        return (obs - self.mean) / self.std
 
 
 class Twins(nn.Module):

@@ -9,8 +9,10 @@ import gymnasium
 import numpy as np
 import torch
 
+from cdsa_baselines.bc import BC, BC10
 from cdsa_baselines.iql import IQL
 from cdsa_baselines.mlp import save_mlp
+from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.data import DataInfo
 from cdsa_lightning.tasks import get_task
 
@@ -95,28 +97,35 @@ def make_sb3(folder, task):
     return write_sb3_zip(folder / "agent.zip", sb3_state(layers, "actor.latent_pi.", "actor.mu."))
 
 
-def make_iql(folder, task):
-    low, high = np.asarray(task.low, float), np.asarray(task.high, float)
-    module = IQL(seeds=(0, 1), hidden=16)
-    rng = np.random.default_rng(0)
-    info = DataInfo(
-        **{"task": task.name, "env_id": task.env_id, "source": "npz:none", "provenance": "npz", "fingerprint": "0"},
-        **{"transitions": 1, "mean_return": 0.0, "min_return": 0.0, "max_return": 1.0},
-        **{"low": low.tolist(), "high": high.tolist(), "action_mean": [0.0] * len(low), "action_std": [1.0] * len(low)},
-        **{"obs_mean": rng.normal(size=task.obs_dim).tolist(), "obs_std": [1.0] * task.obs_dim},
-    )
-    module.ensure_built(info)
-    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
-    module.on_save_checkpoint(checkpoint)
-    torch.save(checkpoint, folder / "last.ckpt")
-    return folder / "last.ckpt"
+def run_checkpoint(kind, **settings):
+    """A function that writes what `cdsa fit` would for the module `kind`, untrained, of two seeds."""
+
+    def make(folder, task):
+        module, rng = kind(seeds=(0, 1), **settings), np.random.default_rng(0)
+        low, high = np.asarray(task.low, float).tolist(), np.asarray(task.high, float).tolist()
+        info = DataInfo(
+            **{"task": task.name, "env_id": task.env_id, "source": "npz:none", "provenance": "npz", "fingerprint": "0"},
+            **{"transitions": 1, "mean_return": 0.0, "min_return": 0.0, "max_return": 1.0},
+            **{"low": low, "high": high, "action_mean": [0.0] * len(low), "action_std": [1.0] * len(low)},
+            **{"obs_mean": rng.normal(size=task.obs_dim).tolist(), "obs_std": [1.0] * task.obs_dim},
+        )
+        module.ensure_built(info)
+        checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+        module.on_save_checkpoint(checkpoint)
+        torch.save(checkpoint, folder / "last.ckpt")
+        return folder / "last.ckpt"
+
+    return make
 
 
 CHECKPOINTS = {
-    "iql": make_iql,
+    "bc": run_checkpoint(BC, hidden=16),
+    "bc10": run_checkpoint(BC10, hidden=16),
+    "iql": run_checkpoint(IQL, hidden=16),
     "mlp": make_mlp,
     "random": make_nothing,
     "sb3": make_sb3,
     "shortest_path": make_nothing,
+    "td3_bc": run_checkpoint(TD3BC, hidden=16),
 }
 """Entry point -> function(folder, task) that writes a checkpoint for `task` and returns its path (None: needs none)."""
