@@ -101,7 +101,9 @@ def explain(message: str, known: Iterable[str], command: str = "cdsa fit") -> In
         return InputError(f"{option!r} is not an option; options are written --KEY VALUE, see '{command} --help'.")
     if found := re.search(r"arguments are required: (?:fit\.)?(\S+)", message):
         file = " or in a file given by --config" if command == "cdsa fit" else ""
-        return InputError(f"{found[1]} is missing. Name it with --{found[1]} VALUE{file}.")
+        section = re.search(r'Parser key "(model|data)"', message)  # a class under construction lacks an argument
+        name = f"{section[1]}.{found[1]}" if section else found[1]
+        return InputError(f"{name} is missing. Name it with --{name} VALUE{file}.")
     if "Parser key" in message:
         return _wrong_value(message)
     text = " ".join(message.split()).removesuffix(".")
@@ -120,7 +122,8 @@ def _unknown_argument(class_path: str, name: str) -> InputError:
 def _no_class(class_path: str, reason: str) -> InputError:
     return InputError(
         f"Cannot use the class_path {class_path!r}: {reason}. Write package.module.Class; "
-        "models that come along: cdsa_lightning.training.CDSAModule, cdsa_baselines.iql.IQL."
+        "models that come along: cdsa_lightning.training.CDSAModule, cdsa_baselines.iql.IQL; data: "
+        "cdsa_lightning.data.TransitionData, cdsa_lightning.replay.ReplayData."
     )
 
 

@@ -48,7 +48,7 @@ def refused(npz, tmp_path, monkeypatch, capsys):
     ("argv", "text"),
     [
         (("--trainer.max_step", "3"), "Unknown key of trainer 'max_step'. Did you mean 'max_steps'?"),
-        (("--data.taks", "x"), "Unknown key of data 'taks'. Did you mean 'task'? Known: batch_size, source, task."),
+        (("--data.taks", "x"), "Unknown argument of TransitionData 'taks'. Did you mean 'task'? Known: "),
         (("--mdel.preset", "paper"), "Unknown key 'mdel'. Did you mean 'model'?"),
         (("--model.presett", "paper"), "Unknown argument of CDSAModule 'presett'. Did you mean 'preset'?"),
         (("--model.preset", "robst"), "Unknown preset 'robst'. Did you mean 'robust'? Known: paper, robust."),
@@ -83,7 +83,7 @@ def test_a_mistake_on_the_command_line_is_named(refused, argv, text):
         ("model: {init_args: {presett: robust}}", "Unknown argument of CDSAModule 'presett'. Did you mean 'preset'?"),
         ("model: {class_path: CDSAModul}", "Cannot use the class_path 'CDSAModul'"),
         ("trainer: {max_step: 5}", "Unknown key of trainer 'max_step'. Did you mean 'max_steps'?"),
-        ("data: {taks: x}", "Unknown key of data 'taks'. Did you mean 'task'?"),
+        ("data: {taks: x}", "Unknown argument of TransitionData 'taks'. Did you mean 'task'?"),
         ("modle: {init_args: {preset: robust}}", "Unknown key 'modle'. Did you mean 'model'?"),
         ("trainer: {max_steps: ten}", "trainer.max_steps must be int, got 'ten'."),
         ("trainer: 5", "trainer in the configuration broken.yaml must be a mapping, got 5."),
