@@ -12,6 +12,7 @@ import torch
 from cdsa_baselines.bc import BC, BC10
 from cdsa_baselines.iql import IQL
 from cdsa_baselines.mlp import save_mlp
+from cdsa_baselines.por import POR
 from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.data import DataInfo
 from cdsa_lightning.tasks import get_task
@@ -123,6 +124,7 @@ CHECKPOINTS = {
     "bc10": run_checkpoint(BC10, hidden=16),
     "iql": run_checkpoint(IQL, hidden=16),
     "mlp": make_mlp,
+    "por": run_checkpoint(POR, hidden=16, action_hidden=16),
     "random": make_nothing,
     "sb3": make_sb3,
     "shortest_path": make_nothing,
