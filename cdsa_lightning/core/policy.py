@@ -39,6 +39,9 @@ class Policy(nn.Module):
     stochastic: bool = False
     """True where `forward` draws random numbers in eval(); `reseed` then makes them repeatable."""
 
+    on_host: bool = False
+    """True where `forward` computes on the CPU: it fetches the observations and sends the actions back."""
+
     low: Tensor
     high: Tensor
 
@@ -145,7 +148,7 @@ class FunctionPolicy(Policy):
     def __init__(self, function: Callable[[Any], Any], low: Any, high: Any, numpy: bool = False) -> None:
         super().__init__(low, high)
         self.function = function
-        self.numpy = numpy
+        self.numpy = self.on_host = numpy
 
     def forward(self, obs: Float[Tensor, "B S"]) -> Float[Tensor, "B A"]:
         given = obs.detach().cpu().numpy() if self.numpy else obs
