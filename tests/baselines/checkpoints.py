@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cdsa_baselines.bc import BC, BC10
+from cdsa_baselines.cql import CQL
 from cdsa_baselines.iql import IQL
 from cdsa_baselines.mlp import save_mlp
 from cdsa_baselines.por import POR
@@ -98,6 +99,21 @@ def make_sb3(folder, task):
     return write_sb3_zip(folder / "agent.zip", sb3_state(layers, "actor.latent_pi.", "actor.mu."))
 
 
+def make_corl(folder, task):
+    layers = random_layers(task.obs_dim, 16, task.action_dim)
+    torch.save({"actor": sb3_state(layers, "net.net.", "net.net.2."), "total_it": 9}, folder / "checkpoint_9.pt")
+    statistics = {"obs_mean": np.full(task.obs_dim, 0.5), "obs_std": np.full(task.obs_dim, 0.3)}
+    np.savez(folder / "checkpoint_9.stats.npz", **statistics)
+    return folder / "checkpoint_9.pt"
+
+
+def make_por_authors(folder, task):
+    for role, sizes in (("policy", (2 * task.obs_dim, 32, task.action_dim)), ("goal", (task.obs_dim, 16, task.obs_dim))):
+        state = sb3_state(random_layers(*sizes), "net.", "net.2.")
+        torch.save(state | {"log_std": torch.zeros(sizes[-1])}, folder / f"por_r-{role}_network")
+    return folder / "por_r-policy_network"
+
+
 def run_checkpoint(kind, **settings):
     """A function that writes what `cdsa fit` would for the module `kind`, untrained, of two seeds."""
 
@@ -122,9 +138,12 @@ def run_checkpoint(kind, **settings):
 CHECKPOINTS = {
     "bc": run_checkpoint(BC, hidden=16),
     "bc10": run_checkpoint(BC10, hidden=16),
+    "cql": run_checkpoint(CQL, hidden=16),
+    "corl": make_corl,
     "iql": run_checkpoint(IQL, hidden=16),
     "mlp": make_mlp,
     "por": run_checkpoint(POR, hidden=16, action_hidden=16),
+    "por_authors": make_por_authors,
     "random": make_nothing,
     "sb3": make_sb3,
     "shortest_path": make_nothing,
