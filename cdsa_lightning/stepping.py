@@ -20,13 +20,13 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor
 
-from cdsa_lightning.checkpoints import read_checkpoint
+from cdsa_lightning.checkpoints import inspect_run, read_checkpoint
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.updates import ParameterGroup, Updates, flatten
 
-__all__ = ["ParameterGroup", "SteppedModule", "flatten"]
+__all__ = ["ParameterGroup", "SteppedModule", "flatten", "inspect_run"]
 
 
 class SteppedModule(LightningModule):
