@@ -13,6 +13,7 @@ from cdsa_baselines.bc import BC, BC10
 from cdsa_baselines.cql import CQL
 from cdsa_baselines.iql import IQL
 from cdsa_baselines.mlp import save_mlp
+from cdsa_baselines.onestep import OneStep
 from cdsa_baselines.por import POR
 from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.data import DataInfo
@@ -142,6 +143,7 @@ CHECKPOINTS = {
     "corl": make_corl,
     "iql": run_checkpoint(IQL, hidden=16),
     "mlp": make_mlp,
+    "onestep": run_checkpoint(OneStep, hidden=16),
     "por": run_checkpoint(POR, hidden=16, action_hidden=16),
     "por_authors": make_por_authors,
     "random": make_nothing,
