@@ -127,4 +127,4 @@ def test_its_state_dict_restores_it(restore, policy, task):
 
 
 def test_the_entry_points_of_this_project_are_installed():
-    assert {"iql", "mlp", "random", "sb3", "shortest_path"} <= set(names())
+    assert {"corl", "iql", "mlp", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
