@@ -6,7 +6,7 @@ A baseline is one function ``load(checkpoint: Path | None, task: Task) -> Policy
     por = "my_package.por:load"
 
 Where it reads files, the same module may offer ``inspect(path: Path) -> Inspection | None``, which tells what a file of
-its kind holds and runs nothing in it; `cdsa inspect` asks them all.
+its kind holds and runs nothing in it; `cdsa inspect` asks them all. Beside ``load_best`` it is called ``inspect_best``.
 
 The baselines that ship with this project come through the same door; nothing here knows their names.
 """
@@ -98,8 +98,8 @@ def inspect_checkpoint(path: Path | str) -> Findings:
         except InputError as error:  # One broken distribution must not hide what the others know.
             findings.unable.append(error)
             continue
-        look: Any = getattr(sys.modules[point.module], "inspect", None)
-        if not callable(look):
+        look = _inspector(point)
+        if look is None:
             continue
         findings.readers[name] = (loader.__doc__ or "").strip().partition("\n")[0]
         try:
@@ -113,6 +113,13 @@ def inspect_checkpoint(path: Path | str) -> Findings:
             if found is not None:
                 findings.claims[name] = found
     return findings
+
+
+def _inspector(point: importlib.metadata.EntryPoint) -> Callable[[Path], Inspection | None] | None:
+    """The function beside the loader of `point`, which has been imported; None where there is none."""
+    ending = point.attr.removeprefix("load") if point.attr.startswith("load") else ""
+    look: Any = getattr(sys.modules[point.module], f"inspect{ending}", None)
+    return look if callable(look) else None  # it may also be a module: Python's own `inspect`
 
 
 def _entry_point(name: str) -> importlib.metadata.EntryPoint:

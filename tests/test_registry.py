@@ -1,5 +1,6 @@
 """Baselines by name: what the registry finds, checks and says."""
 
+import re
 import sys
 import textwrap
 
@@ -7,7 +8,8 @@ import pytest
 
 from cdsa_lightning.core.policy import NormalizedPolicy
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.registry import load_policy, names
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.registry import inspect_checkpoint, load_policy, names
 from cdsa_lightning.tasks import get_task
 
 
@@ -196,3 +198,78 @@ def test_a_policy_of_several_seeds_is_checked_with_its_seed_axis(announce, task)
         """,
     )
     assert load_policy("new", None, task).num_seeds == 3
+
+
+INSPECTING = """
+    import {imported}
+    from cdsa_lightning.errors import InputError
+    from cdsa_lightning.inspection import Inspection
+    def {load}(checkpoint, task):
+        '''A file of mine.
+
+        More.'''
+    def {inspect}(path):
+        {body}
+"""
+
+
+def inspecting(body, load="load", inspect="inspect", imported="sys"):
+    return INSPECTING.format(body=body, load=load, inspect=inspect, imported=imported)
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a.mine"
+    path.write_text("mine")
+    return path
+
+
+def test_the_baseline_that_knows_a_file_tells_what_it_is(announce, file):
+    announce("new", "stranger_claims:load", inspecting("return Inspection('mine', path.read_text(), 4, 2, 'none')"))
+    findings = inspect_checkpoint(str(file))
+    assert findings.claims == {"new": Inspection("mine", "mine", 4, 2, "none")}
+    assert findings.readers["new"] == "A file of mine."
+    assert not findings.refusals and not findings.unable
+
+
+def test_an_answer_belongs_to_the_loader_of_the_same_ending(announce, file):
+    body = "return Inspection('best', 'A', 4, 2, 'none')"
+    announce("best", "stranger_best:load_best", inspecting(body, "load_best", "inspect_best"))
+    assert inspect_checkpoint(file).claims["best"].format == "best"
+    announce("best", "stranger_other:load_other", inspecting(body, "load_other", "inspect"))
+    assert "best" not in inspect_checkpoint(file).readers
+
+
+def test_a_baseline_may_pass_over_a_file_or_say_nothing_at_all(announce, file):
+    announce("new", "stranger_passes:load", inspecting("return None"))
+    assert "new" in inspect_checkpoint(file).readers
+    assert not inspect_checkpoint(file).claims
+    announce("new", "stranger_silent:load", inspecting("pass", inspect="other", imported="inspect"))
+    assert "new" not in inspect_checkpoint(file).readers  # Python's module of that name is no answer
+
+
+def test_who_knows_the_kind_but_cannot_read_the_file_is_kept_apart(announce, file):
+    announce("new", "stranger_refuses:load", inspecting("raise InputError('cut off')"))
+    findings = inspect_checkpoint(file)
+    assert str(findings.refusals["new"]) == "cut off"
+    assert not findings.claims and not findings.unable
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "text"),
+    [
+        ("stranger_crashes", inspecting("return {}['weights']"), "'stranger'.* could not look at it: KeyError"),
+        ("stranger_lacks", inspecting("return None", imported="absent_package"), "needs the package 'absent_package'"),
+    ],
+)
+def test_a_broken_baseline_hides_no_other(announce, file, name, source, text):
+    announce("new", f"{name}:load", source)
+    findings = inspect_checkpoint(file)
+    (error,) = findings.unable
+    assert re.search(text, str(error))
+    assert "mlp" in findings.readers and not findings.refusals
+
+
+def test_what_does_not_exist_cannot_be_inspected(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint 'a.pt'"):
+        inspect_checkpoint(tmp_path / "a.pt")

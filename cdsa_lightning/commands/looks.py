@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import struct
 import zipfile
@@ -100,8 +101,11 @@ def _plain(path: Path, start: bytes) -> str:
     header = safetensors_header(path)
     if header is not None:
         return f"safetensors with the tensors {_some(name for name in header if name != '__metadata__')}"
-    text = start.decode("utf-8", errors="ignore")
-    if len(text.encode()) >= len(start) - 3 and all(sign.isprintable() or sign.isspace() for sign in text):
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last sign may be cut
+    except UnicodeDecodeError:
+        text = ""
+    if text and all(sign.isprintable() or sign.isspace() for sign in text):
         return f"text that begins with {' '.join(text.split())[:40]!r}"
     return f"binary data that begin with {start[:8].hex(' ')}"
 

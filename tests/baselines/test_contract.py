@@ -1,15 +1,19 @@
 """What every installed baseline owes its callers. Runs over all entry points of the group ``cdsa.baselines``."""
 
+import pickle
+
 import pytest
 import torch
 
 from cdsa_lightning.core.policy import Policy
-from cdsa_lightning.registry import load_policy, names
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.registry import inspect_checkpoint, load_policy, names
 from cdsa_lightning.tasks import get_task
 
-from .checkpoints import CHECKPOINTS
+from .checkpoints import CHECKPOINTS, make_nothing
 
 ROWS = 7
+FROM_FILES = [name for name in names() if CHECKPOINTS.get(name) not in (None, make_nothing)]
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,58 @@ def test_its_state_dict_restores_it(restore, policy, task):
         tensor.fill_(2)
     other.load_state_dict({key: value.clone() for key, value in policy.state_dict().items()})
     torch.testing.assert_close(answer(other, obs), answer(policy, obs), atol=0, rtol=0)
+
+
+def content(path):
+    """The file with the weights; of several the largest."""
+    every = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return max(every, key=lambda file: file.stat().st_size)
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_a_checkpoint_is_known_by_its_baseline_and_by_no_other(name, task, tmp_path):
+    checkpoint = CHECKPOINTS[name](tmp_path, task)
+    findings = inspect_checkpoint(checkpoint)
+    assert name in findings.readers, f"{name!r} reads files: its module needs inspect(path) beside load"
+    assert list(findings.claims) == [name]
+    assert not findings.refusals and not findings.unable
+    found = findings.claims[name]
+    assert isinstance(found, Inspection)
+    assert found.obs_dim in (None, task.obs_dim) and found.action_dim in (None, task.action_dim)
+    assert found.task in (None, task.name)
+    assert found.num_seeds == load_policy(name, checkpoint, task).num_seeds
+    assert all(isinstance(text, str) for entry in found.details.items() for text in entry)
+
+
+class Attack:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", ["cut off", "damaged", "pickle", "torch", "text", "empty"])
+@pytest.mark.parametrize("name", FROM_FILES)
+def test_a_spoilt_checkpoint_is_refused_and_never_run(name, form, task, tmp_path):
+    target, checkpoint = tmp_path / "attacked", CHECKPOINTS[name](tmp_path, task)
+    file = content(checkpoint)
+    whole = file.read_bytes()
+    if form == "torch":
+        torch.save({"state_dict": Attack(target)}, file)
+    else:
+        middle = len(whole) // 2
+        spoilt = {"cut off": whole[:middle], "pickle": pickle.dumps(Attack(target)), "text": b"weights", "empty": b""}
+        file.write_bytes(spoilt.get(form, whole[: middle - 99] + bytes(99) + whole[middle:]))
+    findings = inspect_checkpoint(checkpoint)
+    assert not findings.unable, "inspect(path) may raise InputError alone"
+    assert not findings.claims or form == "damaged"  # zeros within a weight are a weight
+    assert not target.exists()
+    pickle.loads(pickle.dumps(Attack(target)))  # the attack itself works
+    assert target.exists()
 
 
 def test_the_entry_points_of_this_project_are_installed():

@@ -7,7 +7,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from cdsa_baselines.mlp import load, save_mlp
+from cdsa_baselines.mlp import inspect, load, save_mlp
 from cdsa_lightning.errors import InputError
 
 from .checkpoints import box_task, random_layers
@@ -236,3 +236,39 @@ def test_the_writer_refuses_what_the_reader_would(tmp_path, name, kwargs, text):
     with pytest.raises(InputError, match=text):
         save_mlp(tmp_path / name, **{"layers": random_layers(3, 4, 2), **kwargs})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_it_tells_what_it_holds(tmp_path, suffix):
+    info = {"algorithm": "BC", "trained_on": "my data", "measured_returns": [3]}
+    path = save_mlp(tmp_path / f"a{suffix}", random_layers(3, 8, 2), obs_mean=MEAN, obs_std=STD, info=info)
+    found = inspect(path)
+    assert (found.obs_dim, found.action_dim, found.algorithm) == (3, 2, "BC")
+    assert found.statistics == "mean and std of 3 entries, inside the file"
+    network = "3 - 8 - 2, relu, tanh output in environment units"
+    assert found.details == {"network": network, "trained on": "my data"}
+    bounded = inspect(save_mlp(tmp_path / f"b{suffix}", random_layers(3, 2), scale_to_bounds=True))
+    assert (bounded.algorithm, bounded.statistics) == ("not told by the file", "none: raw observations")
+    assert bounded.details == {"network": "3 - 2, relu, tanh output spans the action bounds"}
+
+
+def test_other_files_of_its_suffixes_are_passed_over(tmp_path):
+    np.savez(tmp_path / "data.npz", obs=np.ones(3))
+    safetensors.numpy.save_file({"weight": np.ones(3)}, tmp_path / "other.safetensors")
+    (tmp_path / "text.npz").write_text("text")
+    (tmp_path / "text.json").write_text("{")
+    (tmp_path / "folder.npz").mkdir()
+    names = ("data.npz", "other.safetensors", "text.npz", "folder.npz", "absent.npz", "text.json")
+    assert [inspect(tmp_path / name) for name in names] == [None] * 6
+
+
+def test_its_own_files_that_cannot_be_read_are_refused(tmp_path):
+    path = save_mlp(tmp_path / "a.npz", random_layers(3, 8, 2))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:300])
+    with pytest.raises(InputError, match="cannot be read as plain .npz arrays"):
+        inspect(path)
+    path.write_bytes(whole)
+    path.with_suffix(".json").unlink()
+    with pytest.raises(InputError, match="needs 'a.json' beside it"):
+        inspect(path)

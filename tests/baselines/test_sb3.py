@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.foreign.sb3 import load
+from cdsa_baselines.foreign.sb3 import inspect, load
 from cdsa_lightning.errors import InputError
 
 from .checkpoints import box_task, ppo_state, random_layers, sac_state, sb3_state, write_sb3_zip
@@ -166,3 +166,44 @@ def test_actions_are_those_of_the_library(tmp_path, task, algorithm):
     model.save(tmp_path / "a.zip")
     expected, _ = model.predict(observations(), deterministic=True)
     np.testing.assert_allclose(act(tmp_path / "a.zip", task), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("state", "data", "algorithm"),
+    [
+        (sac_state(LAYERS), {}, "SAC or TQC"),
+        (sac_state(LAYERS), {"target_entropy": -2}, "SAC"),
+        (sac_state(LAYERS), {"target_entropy": -2, "top_quantiles_to_drop_per_net": 2}, "TQC"),
+        (sb3_state(LAYERS, "actor.mu.", f"actor.mu.{2 * len(LAYERS) - 2}."), {}, "TD3 or DDPG"),
+        (ppo_state(LAYERS), {}, "PPO, A2C or TRPO"),
+        (ppo_state(LAYERS), {"clip_range": 0.2}, "PPO"),
+        (ppo_state(LAYERS), {"cg_max_steps": 15}, "TRPO"),
+    ],
+)
+def test_the_algorithm_is_told_as_far_as_weights_and_settings_tell(tmp_path, state, data, algorithm):
+    found = inspect(write_sb3_zip(tmp_path / "a.zip", state, data))
+    assert (found.algorithm, found.obs_dim, found.action_dim) == (algorithm, 3, 2)
+
+
+def test_shapes_bounds_steps_and_missing_statistics_are_told(tmp_path):
+    data = {"action_space": {"low": "[-2. -0.5]", "high": "[1. 0.5]"}, "num_timesteps": 30_000}
+    path = write_sb3_zip(tmp_path / "a.zip", ppo_state(LAYERS), data)
+    found = inspect(path)
+    network = "3 - 16 - 8 - 2, tanh"
+    assert found.details == {"network": network, "bounds": "[-2. -0.5] to [1. 0.5]", "trained": "30,000 steps"}
+    assert found.statistics == "none: raw observations"
+    assert "trained under VecNormalize?" in found.notes[0]
+    np.savez(tmp_path / "a.vecnormalize.npz", obs_mean=np.ones(3), obs_var=np.ones(3))
+    found = inspect(path)
+    assert found.statistics == "mean and std of 3 entries, from a.vecnormalize.npz"
+    assert not found.notes
+
+
+def test_zips_of_others_are_passed_over_and_its_own_refused_where_they_cannot_be_read(tmp_path):
+    np.savez(tmp_path / "b.zip", data=np.ones(2))
+    (tmp_path / "folder.zip").mkdir()
+    assert inspect(tmp_path / "b.npz") is inspect(tmp_path / "folder.zip") is inspect(tmp_path / "absent.zip") is None
+    with pytest.raises(InputError, match="a recurrent policy"):
+        inspect(write_sb3_zip(tmp_path / "c.zip", ppo_state(LAYERS) | {"lstm_actor.weight": torch.ones(1)}))
+    with pytest.raises(InputError, match="from a .zip file, got"):
+        inspect(write_sb3_zip(tmp_path / "d.agent", ppo_state(LAYERS)))
