@@ -109,9 +109,10 @@ def make_corl(folder, task):
 
 
 def make_por_authors(folder, task):
-    for role, sizes in (("policy", (2 * task.obs_dim, 32, task.action_dim)), ("goal", (task.obs_dim, 16, task.obs_dim))):
-        state = sb3_state(random_layers(*sizes), "net.", "net.2.")
-        torch.save(state | {"log_std": torch.zeros(sizes[-1])}, folder / f"por_r-{role}_network")
+    sizes = {"policy": (2 * task.obs_dim, 32, task.action_dim), "goal": (task.obs_dim, 16, task.obs_dim)}
+    for role, widths in sizes.items():
+        state = sb3_state(random_layers(*widths), "net.", "net.2.")
+        torch.save(state | {"log_std": torch.zeros(widths[-1])}, folder / f"por_r-{role}_network")
     return folder / "por_r-policy_network"
 
 
