@@ -31,10 +31,11 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError, unknown_name
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
 from cdsa_lightning.tasks import Task
 
-__all__ = ["IMPROVEMENTS", "OneStep", "load"]
+__all__ = ["IMPROVEMENTS", "OneStep", "inspect", "load"]
 
 IMPROVEMENTS = ("reverse_kl", "exponential")
 MAX_WEIGHT = 100.0
@@ -241,3 +242,8 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
             f"'cdsa fit --config configs/baselines/onestep.yaml --data.task {task.name}'."
         )
     return OneStep.restore(checkpoint, task.name).policy()
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What a checkpoint of One-step RL holds; None for any other file."""
+    return inspect_run(path, OneStep.run_name)
