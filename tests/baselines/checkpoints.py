@@ -19,6 +19,8 @@ from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.data import DataInfo
 from cdsa_lightning.tasks import get_task
 
+from .d3rlpy_files import actor_state, d3rlpy_config, d3rlpy_states, min_max, standard, write_d3
+
 
 class BoxWorld(gymnasium.Env):
     """A world of any dimensions and action bounds, for tests that never step it."""
@@ -137,11 +139,19 @@ def run_checkpoint(kind, **settings):
     return make
 
 
+def make_d3rlpy(folder, task):
+    layers, ends = random_layers(task.obs_dim, 16, task.action_dim), (task.obs_dim, task.action_dim)
+    scalers = {"obs": standard([0.5] * ends[0], [0.3] * ends[0]), "actions": min_max(task.low, task.high)}
+    config = d3rlpy_config("iql", ends, {"hidden_units": [16]}, **scalers)
+    return write_d3(folder / "model.d3", d3rlpy_states(actor_state(layers)), config)
+
+
 CHECKPOINTS = {
     "bc": run_checkpoint(BC, hidden=16),
     "bc10": run_checkpoint(BC10, hidden=16),
     "cql": run_checkpoint(CQL, hidden=16),
     "corl": make_corl,
+    "d3rlpy": make_d3rlpy,
     "iql": run_checkpoint(IQL, hidden=16),
     "mlp": make_mlp,
     "onestep": run_checkpoint(OneStep, hidden=16),

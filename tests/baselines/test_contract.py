@@ -183,4 +183,4 @@ def test_a_spoilt_checkpoint_is_refused_and_never_run(name, form, task, tmp_path
 
 
 def test_the_entry_points_of_this_project_are_installed():
-    assert {"corl", "iql", "mlp", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
+    assert {"corl", "d3rlpy", "iql", "mlp", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
