@@ -23,10 +23,10 @@ def leave(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN):
+def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN, **facts):
     networks = Networks(*dims, NetworkSettings(predict="noise", action_sigmas=(0.7,)), init_generators(range(2)))
     low, high = [-0.1] * dims[1], [0.1] * dims[1]
-    info = {"task": task, "env_id": "E", "preset": preset}
+    info = {"task": task, "env_id": "E", "preset": preset, **facts}
     return save_corrector(Corrector(networks, low, high, dims[0], own, info), path)
 
 

@@ -133,7 +133,9 @@ def _corrector(options: Options, subject: Subject) -> tuple[Path, Corrector]:
     held = f"{corrector.num_seeds} seeds"
     if options.corrector_seed is not None:
         corrector, held = corrector.select(options.corrector_seed), f"seed {options.corrector_seed} of {held}"
-    about = f"{found}preset {corrector.info.get('preset')}, {held}"
+    steps = corrector.info.get("steps")  # a trial of one step is a run like any other, and may be the newest
+    trained = "" if steps is None else f", {steps} step{'' if steps == 1 else 's'}"
+    about = f"{found}preset {corrector.info.get('preset')}, {held}{trained}"
     subject.notes.append(f"corrector     {path} ({about})")
     return path, corrector
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.commands.explain import STRICT, parse
 from cdsa_lightning.errors import InputError
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
 
 
 def state(task: Task) -> DataState:
-    """Where the data of `task` are; reads metadata only."""
+    """Where the data of `task` are; reads metadata, and sees that files open."""
     from cdsa_lightning.sources import locate, store
 
     remote = _remote(task)
@@ -72,12 +72,14 @@ def state(task: Task) -> DataState:
         kind = "downloadable" if remote else "collectable" if task.collect else "missing"
         return DataState(task.name, kind, source=remote or "", download=download, collect=task.collect)
     path = locate(source)
-    kind, facts = "here", {}
+    kind, facts = "here", dict[str, Any]()
     if path is not None and path.is_dir() and path.is_relative_to(store.root()):
         try:
             facts = store.metadata(path.relative_to(store.root()).as_posix())
         except InputError:  # One damaged data set must not hide the others; loading it says what is wrong.
             kind = "damaged"
+    if path is not None and not _opens(path, facts):
+        kind = "damaged"
     return DataState(
         task.name,
         kind,
@@ -89,6 +91,19 @@ def state(task: Task) -> DataState:
         download=download,
         collect=task.collect,
     )
+
+
+def _opens(path: Path, facts: dict[str, Any]) -> bool:
+    """Whether an HDF5 file is whole as far as opening it tells: it keeps its length; and holds its last episode."""
+    if path.is_dir() and facts.get("data_format") != "hdf5":
+        return True
+    import h5py
+
+    try:
+        with h5py.File(path if path.is_file() else path / "data" / "main_data.hdf5", "r") as file:
+            return path.is_file() or f"episode_{int(facts['total_episodes']) - 1}" in file
+    except (OSError, RuntimeError, KeyError):
+        return False
 
 
 def _remote(task: Task) -> str | None:

@@ -74,6 +74,16 @@ def test_the_corrector_of_the_wanted_preset_is_taken():
     assert about["corrector"] == str(robust)
 
 
+def test_how_long_the_corrector_was_trained_is_told():
+    path = kept("1", steps=10_000)
+    assert f"{path} (the newest; preset robust, 2 seeds, 10000 steps)" in arms(baseline="shortest_path")[2]
+    kept("2", steps=1)  # what a trial leaves behind is the newest now, and says so
+    notes = arms(baseline="shortest_path")[2]
+    assert "(the newest; preset robust, 2 seeds, 1 step)" in notes
+    notes = arms(baseline="shortest_path", corrector=str(path), corrector_seed=0)[2]
+    assert f"{path} (preset robust, seed 0 of 2 seeds, 10000 steps)" in notes
+
+
 def test_recommended_coefficients_are_taken_and_single_ones_replaced():
     kept("1")
     _, about, notes = arms(baseline="shortest_path")

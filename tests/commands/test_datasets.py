@@ -93,3 +93,45 @@ def test_a_damaged_data_set_is_marked_and_hides_no_other(capsys):
     assert listed(capsys)["risky-pointmass"]["state"] == "damaged"
     assert cli.main(["datasets"]) == 0
     assert "damaged: minari:cdsa/risky-pointmass-v0" in capsys.readouterr().out
+
+
+def collected():
+    safe_pointmass(get_task("risky-pointmass"), Output("cdsa/risky-pointmass-v0"), episodes=20)
+    return store.root() / "cdsa/risky-pointmass-v0/data/main_data.hdf5"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1],
+        lambda whole: b"",
+        lambda whole: b"not HDF5" + whole[8:],
+    ],
+    ids=["half", "one byte less", "empty", "another signature"],
+)
+def test_a_file_that_is_cut_off_or_of_another_kind_is_damaged(spoil, capsys):
+    file = collected()
+    file.write_bytes(spoil(file.read_bytes()))
+    row = listed(capsys)["risky-pointmass"]
+    assert (row["state"], row["episodes"]) == ("damaged", 20)
+    assert row["collect"] == "cdsa collect --task risky-pointmass"
+
+
+def test_data_that_lack_the_file_or_its_last_episode_are_damaged(capsys):
+    file = collected()
+    with h5py.File(file, "a") as opened:
+        del opened["episode_19"]
+    assert listed(capsys)["risky-pointmass"]["state"] == "damaged"
+    file.unlink()
+    assert listed(capsys)["risky-pointmass"]["state"] == "damaged"
+
+
+def test_a_cut_off_d4rl_file_is_damaged(capsys, tmp_path):
+    path = tmp_path / "d4rl" / "hopper_medium-v2.hdf5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file["observations"] = np.zeros((600, 11), np.float32)
+    assert listed(capsys)["hopper-medium"]["state"] == "here"
+    path.write_bytes(path.read_bytes()[:-1000])
+    assert listed(capsys)["hopper-medium"]["state"] == "damaged"
