@@ -4,7 +4,7 @@ r"""Observation statistics that checkpoints lack: mean and std + .001 of the dat
 
 That function needs the observation after each row, so it leaves out the last row of every episode that a time limit
 ended, and the very last row. The numbers come from ``NAME.stats.npz`` beside the checkpoint (`obs_mean`, `obs_std`, the
-latter as it divides) or are computed from the data of the task, which the log and the policy's owner are told.
+latter as it divides) or are computed from the data that the checkpoint names, and the log says so.
 """
 
 from __future__ import annotations
