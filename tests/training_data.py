@@ -33,10 +33,12 @@ def train(module: SteppedModule, npz: Path, steps: int, root: Path, ckpt_path=No
     """One CPU run of `steps` gradient steps; ``root/last.ckpt`` is its checkpoint."""
     torch.set_num_threads(1)
     os.makedirs(root, exist_ok=True)
-    data = TransitionData(TASK, source=f"npz:{npz}", batch_size=options.pop("batch_size", 32))
+    data = TransitionData(
+        TASK, f"npz:{npz}", batch_size=options.pop("batch_size", 32), top_fraction=options.pop("top_fraction", 1.0)
+    )
     trainer = Trainer(
         max_steps=steps,
-        accelerator="cpu",
+        accelerator=options.pop("accelerator", "cpu"),
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -21,10 +21,11 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
 from cdsa_lightning.tasks import Task
 
-__all__ = ["BC", "BC10", "load", "load_best"]
+__all__ = ["BC", "BC10", "inspect", "inspect_best", "load", "load_best"]
 
 
 class BC(SteppedModule):
@@ -102,6 +103,16 @@ def load_best(checkpoint: Path | None, task: Task) -> Policy:
         InputError: no checkpoint, or one of another algorithm or task.
     """
     return _restored(BC10, checkpoint, task)
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What a checkpoint of BC holds; None for any other file."""
+    return inspect_run(path, BC.run_name, standardised=True)
+
+
+def inspect_best(path: Path) -> Inspection | None:
+    """What a checkpoint of 10%BC holds; None for any other file."""
+    return inspect_run(path, BC10.run_name, standardised=True)
 
 
 def _restored(kind: type[BC], checkpoint: Path | None, task: Task) -> Policy:

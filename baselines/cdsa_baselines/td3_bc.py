@@ -23,10 +23,11 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
 from cdsa_lightning.tasks import Task
 
-__all__ = ["TD3BC", "load"]
+__all__ = ["TD3BC", "inspect", "load"]
 
 
 class TD3BC(SteppedModule):
@@ -141,3 +142,8 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
             f"'cdsa fit --config configs/baselines/td3_bc.yaml --data.task {task.name}'."
         )
     return TD3BC.restore(checkpoint, task.name).policy()
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What a checkpoint of TD3+BC holds; None for any other file."""
+    return inspect_run(path, TD3BC.run_name, standardised=True)

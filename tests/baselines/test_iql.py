@@ -12,6 +12,8 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
 from training_data import TASK, train, write_npz
 
+from .plain import adam_step, build_like, difference, follow, plain_mlp, record
+
 
 @pytest.fixture
 def npz(tmp_path):
@@ -52,6 +54,47 @@ def test_losses_agree_with_the_equations_in_numpy(npz, tmp_path):
         wanted = {"value_loss": (tau * advantage**2).mean(), "critic_loss": critic, "policy_loss": policy}
         for name, value in wanted.items():
             assert float(losses[name][seed].detach()) == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path):
+    arrays = dict(np.load(npz))
+    np.savez(npz, **{**arrays, "terminals": np.arange(2000) % 7 == 6})
+    module = IQL(seeds=(0, 1), hidden=16, lr=1e-3, target_rate=0.05, expectile=0.8, beta=2.0)
+    steps = record(module)
+    train(module, npz, 25, tmp_path / "run", precision="64-true")
+    start, info = build_like(module), module.data_info
+    scale = 1000 / (info.max_return - info.min_return)
+    for seed in range(2):
+        q1, q2, slow_q1, slow_q2 = (plain_mlp(start.critic.net, row) for row in (seed, seed + 2, seed, seed + 2))
+        value, mean = plain_mlp(start.value, seed), plain_mlp(start.actor.net, seed)
+        log_std = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+        critic_adam = torch.optim.Adam([*q1.parameters(), *q2.parameters()], lr=1e-3)
+        value_adam = torch.optim.Adam(value.parameters(), lr=1e-3)
+        actor_adam = torch.optim.Adam([*mean.parameters(), log_std])
+        for number, step in enumerate(steps):
+            s, a, s_next, r, d, _ = step.of(seed)
+            a = (a / 0.1).clip(-1 + 1e-5, 1 - 1e-5)
+            pair = torch.cat([s, a], 1)
+            u = torch.minimum(slow_q1(pair), slow_q2(pair)).detach() - value(s)
+            value_loss = (torch.where(u < 0, 1 - 0.8, 0.8) * u**2).mean()
+            y = (scale * r + 0.99 * (1 - d) * value(s_next)).detach()
+            critic_loss = ((q1(pair) - y) ** 2).mean() + ((q2(pair) - y) ** 2).mean()
+            pi = torch.distributions.Normal(torch.tanh(mean(s)), log_std.exp())
+            weight = torch.exp(2.0 * u.detach()).clip(max=100)
+            policy_loss = -(weight * pi.log_prob(a).sum(1, keepdim=True)).mean()
+            wanted = {"value_loss": value_loss, "critic_loss": critic_loss, "policy_loss": policy_loss}
+            for name, loss in wanted.items():
+                assert float(step.losses[name][seed]) == pytest.approx(loss.item(), rel=1e-6, abs=1e-6), name
+            actor_adam.param_groups[0]["lr"] = 1e-3 * (1 + np.cos(np.pi * number / 25)) / 2
+            for adam, loss in ((value_adam, value_loss), (critic_adam, critic_loss), (actor_adam, policy_loss)):
+                adam_step(adam, loss)
+            follow(slow_q1, q1, 0.05)
+            follow(slow_q2, q2, 0.05)
+        pairs = [(q1, module.critic.net, seed), (q2, module.critic.net, seed + 2), (value, module.value, seed)]
+        pairs += [(slow_q1, module.target.net, seed), (slow_q2, module.target.net, seed + 2)]
+        for plain, stacked, row in [*pairs, (mean, module.actor.net, seed)]:
+            assert difference(plain, stacked, row) < 1e-6
+        torch.testing.assert_close(module.actor.log_std[seed, 0], log_std, atol=1e-6, rtol=0)
 
 
 def test_the_target_follows_the_critic_at_its_rate(npz, tmp_path):
