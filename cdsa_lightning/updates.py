@@ -153,9 +153,12 @@ class Updates:
         Returns:
             The latest value [E] of every loss.
         """
-        if self.replay:
-            return self._replayed(rows, noise, first)
         count = rows.shape[1]
+        if self.replay:
+            losses = self._replayed(rows, noise, first)
+            for slot, group in zip(self.adam.param_groups, self.groups, strict=True):
+                slot["lr"] = group.rate(first + count - 1, self.total)  # plain numbers for the checkpoint
+            return losses
         rates = [[group.rate(first + k, self.total) for group in self.groups] for k in range(count)]
         steps = torch.arange(first + 1, first + count + 1, dtype=self.flat.dtype, device=self.flat.device)
         return self._chunk(rows, noise, first, rates, steps)
@@ -254,8 +257,6 @@ class Updates:
         for place, value in ((held.rows, rows), (held.noise, noise), (held.rates, rates), (held.steps, steps)):
             place.copy_(value)
         held.graph.replay()
-        for slot, group in zip(self.adam.param_groups, self.groups, strict=True):
-            slot["lr"] = group.rate(first + count - 1, self.total)  # plain numbers for the checkpoint
         return held.losses
 
     def diverged(self, what: str, step: int) -> InputError:
