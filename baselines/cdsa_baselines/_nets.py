@@ -30,6 +30,7 @@ __all__ = [
     "asymmetric_square",
     "frozen_copy",
     "gaussian_log_prob",
+    "relu",
     "require_reward",
     "reward_transform",
 ]
@@ -54,6 +55,11 @@ def reward_transform(name: str, info: DataInfo) -> tuple[float, float]:
     if not spread > 0:
         raise InputError("All episodes of the data have the same return; use --model.reward raw.")
     return 1000 / spread, 0.0
+
+
+def relu() -> nn.Module:
+    """ReLU that works in place: a hidden layer of many rows is not written twice."""
+    return nn.ReLU(inplace=True)
 
 
 def require_reward(name: str) -> str:
@@ -135,7 +141,7 @@ class Twins(nn.Module):
 
     def __init__(self, sizes: Sequence[int], generators: list[Generator], layer_norm: bool = False) -> None:
         super().__init__()
-        self.net = stacked_mlp(sizes, nn.ReLU(), generators * 2, layer_norm)
+        self.net = stacked_mlp(sizes, relu(), generators * 2, layer_norm)
 
     def forward(self, x: Float[Tensor, "E B I"], frozen: bool = False) -> Float[Tensor, "2 E B O"]:
         """Both answers; gradients pass `frozen` networks without reaching them."""
@@ -162,7 +168,7 @@ class GaussianActor(nn.Module):
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
-        self.net = stacked_mlp(sizes, nn.ReLU(), generators, layer_norm)
+        self.net = stacked_mlp(sizes, relu(), generators, layer_norm)
         self.log_std = nn.Parameter(torch.zeros(len(generators), 1, sizes[-1]))
         self.squash, self.log_std_range = squash, log_std_range
 
@@ -189,7 +195,7 @@ class TanhGaussianActor(nn.Module):
         self, sizes: Sequence[int], generators: list[Generator], log_std_range: tuple[float, float] = (-20.0, 2.0)
     ) -> None:
         super().__init__()
-        self.net = stacked_mlp((*sizes[:-1], 2 * sizes[-1]), nn.ReLU(), generators)
+        self.net = stacked_mlp((*sizes[:-1], 2 * sizes[-1]), relu(), generators)
         self.log_std_range = log_std_range
 
     def forward(self, obs: Float[Tensor, "E B S"]) -> Float[Tensor, "E B A"]:

@@ -44,6 +44,7 @@ __all__ = ["CQL", "load"]
 
 HIDDEN_LAYERS = 3
 MAX_MULTIPLIER = 1e6
+ROWS_AT_ONCE = 2048
 
 
 class CQL(SteppedModule):
@@ -178,7 +179,7 @@ class CQL(SteppedModule):
         if not self.cloning_steps:
             return value
         # Both at each step: which of them counts is a number on the device, which a recorded step can change.
-        return torch.lerp(value, tanh_gaussian_log_prob(action, mean, log_std), self.cloning)
+        return value + self.cloning * (tanh_gaussian_log_prob(action, mean, log_std) - value)
 
     def after_step(self, step: Tensor) -> None:
         self.slow_critic.follow(self.part("critic"), self.target_rate)
@@ -195,9 +196,15 @@ class CQL(SteppedModule):
 def judge(
     critic: nn.Module, obs: Float[Tensor, "E B S"], actions: Float[Tensor, "E B N A"]
 ) -> Float[Tensor, "2 E B N"]:
-    """Both critics' values of N actions per observation, in one matrix product per layer."""
-    pairs = torch.cat((obs.unsqueeze(-2).expand(*actions.shape[:-1], -1), actions), -1)
-    return critic(pairs.flatten(1, 2)).view(2, *actions.shape[:-1])
+    """Both critics' values of N actions per observation, few matrix products over many rows."""
+    count = actions.shape[-2]
+    # What lies in a CPU's cache between two layers is not fetched again; a GPU wants all rows at once.
+    step = max(ROWS_AT_ONCE // count, 1) if obs.device.type == "cpu" else obs.shape[1]
+    values = []
+    for seen, tried in zip(obs.split(step, 1), actions.split(step, 1), strict=True):
+        pairs = torch.cat((seen.unsqueeze(-2).expand(-1, -1, count, -1), tried), -1)
+        values.append(critic(pairs.flatten(1, 2)).unflatten(2, (-1, count)).squeeze(-1))
+    return torch.cat(values, 2)
 
 
 def tanh_gaussian_log_prob(
