@@ -65,13 +65,11 @@ def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspec
     Raises:
         InputError: it is one, but its record of the data or of its settings is damaged.
     """
-    if not zipfile.is_zipfile(path):
-        return None
     try:
-        checkpoint = read_checkpoint(path, mmap=True)
-    except InputError:
+        checkpoint = read_checkpoint(path, mmap=True) if zipfile.is_zipfile(path) else {}
+    except Exception:  # Any file may be asked about, and a damaged or hostile one can make the parsers raise anything.
         return None
-    if checkpoint["run_name"] != run_name:
+    if checkpoint.get("run_name") != run_name:
         return None
     try:
         data, settings = checkpoint["data"], checkpoint["hyper_parameters"]

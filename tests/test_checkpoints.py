@@ -59,8 +59,10 @@ def test_any_other_file_is_passed_over(tmp_path):
     text, other = tmp_path / "a.ckpt", tmp_path / "b.ckpt"
     text.write_text("no archive")
     torch.save({"state_dict": {}}, other)
-    paths = [text, other, tmp_path, tmp_path / "absent.ckpt"]
-    assert [inspect_run(path, "clone") for path in paths] == [None] * 4
+    # A zip archive that says it spans five disks: even asking whether it is one raises.
+    (tmp_path / "c.ckpt").write_bytes(b"PK\6\7" + bytes(12) + b"\5\0\0\0" + b"PK\5\6" + bytes(18))
+    paths = [text, other, tmp_path / "c.ckpt", tmp_path, tmp_path / "absent.ckpt"]
+    assert [inspect_run(path, "clone") for path in paths] == [None] * 5
     assert inspect_run(write(tmp_path / "last.ckpt"), "iql") is None
 
 
