@@ -10,7 +10,8 @@ maxima over n; it holds no entropy. With a Lagrange gap tau, alpha alpha' (C - t
 alpha' ascends on it. For its first steps the policy clones: log pi(a | s) takes the place of min Q(s, b).
 
 All losses are taken at the same parameters, their gradients do not mix, and one step moves all networks; then the
-target critics follow. The authors' code steps eta first, and takes the gap from alpha C instead of C.
+target critics follow. The authors' code steps eta first, and takes the gap from alpha C instead of C; as there, the
+squared error goes without the paper's 1/2.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
 from cdsa_lightning.tasks import Task
 
-__all__ = ["CQL", "load"]
+__all__ = ["CQL", "inspect", "load"]
 
 HIDDEN_LAYERS = 3
 MAX_MULTIPLIER = 1e6
@@ -214,6 +216,11 @@ def tanh_gaussian_log_prob(
     action = action.clamp(-1 + 1e-6, 1 - 1e-6)
     gaussian = -0.5 * ((action.atanh() - mean) * (-log_std).exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
     return (gaussian - (1 - action.square()).log()).sum(-1, keepdim=True)
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What a checkpoint of CQL holds; None for any other file."""
+    return inspect_run(path, CQL.run_name, standardised=True)
 
 
 def load(checkpoint: Path | None, task: Task) -> Policy:

@@ -15,6 +15,7 @@ from cdsa_baselines.iql import IQL
 from cdsa_baselines.mlp import save_mlp
 from cdsa_baselines.onestep import OneStep
 from cdsa_baselines.por import POR
+from cdsa_baselines.sac import SAC
 from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.data import DataInfo
 from cdsa_lightning.tasks import get_task
@@ -158,6 +159,7 @@ CHECKPOINTS = {
     "por": run_checkpoint(POR, hidden=16, action_hidden=16),
     "por_authors": make_por_authors,
     "random": make_nothing,
+    "sac": run_checkpoint(SAC, hidden=16),
     "sb3": make_sb3,
     "shortest_path": make_nothing,
     "td3_bc": run_checkpoint(TD3BC, hidden=16),

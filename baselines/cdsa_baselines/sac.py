@@ -1,0 +1,154 @@
+r"""Soft actor-critic with automatic temperature (Haarnoja et al. 2018, arXiv 1801.01290 and 1812.05905).
+
+    L_Q   = sum_i E 1/2 (Q_i(s, a) - r - gamma (1 - d) (min_j Qbar_j(s', b') - eta log pi(b' | s')))^2          Eq. 5
+    L_pi  = E [eta log pi(b | s) - min_j Q_j(s, b)]                                                             Eq. 7
+    L_eta = -log(eta) E [log pi(b | s) + H],      b ~ pi(s), b' ~ pi(s'), H = -A                               Eq. 18
+
+(numbered as in 1812.05905, where the temperature eta is alpha; Eq. 18 has eta where implementations have its
+logarithm). All three are taken at the same parameters, their gradients do not mix, and one step moves everything; then
+the target critics follow. Common implementations move the critics within the step, before the actor looks at them.
+
+It learns from a data set (`TransitionData`) as well as from what it does itself (`replay.ReplayData`, which asks
+`explore` for actions). Of the data's statistics it uses none: observations and rewards stay raw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cdsa_baselines._nets import ActionBox, TanhGaussianActor, Target, Twins, frozen_copy
+from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.seeds import init_generators
+from cdsa_lightning.data import Batch, DataInfo
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
+from cdsa_lightning.tasks import Task
+
+__all__ = ["SAC", "inspect", "load"]
+
+
+class SAC(SteppedModule):
+    """Trains SAC, online or on a task's transitions; the defaults are the authors'.
+
+    Args:
+        discount: gamma.
+        lr: Learning rate of all networks and of the temperature.
+        target_rate: Share of the critics that the targets take on at each step.
+        target_entropy: H, in nats, of actions scaled to [-1, 1]; None for minus their number.
+        hidden: Width of the two hidden layers.
+        seeds: Training seeds, stacked.
+        inner_steps: Gradient steps per Lightning step.
+        compile: Compile the update.
+
+    Raises:
+        InputError: a value out of range.
+    """
+
+    run_name = "sac"
+
+    def __init__(
+        self,
+        discount: float = 0.99,
+        lr: float = 3e-4,
+        target_rate: float = 0.005,
+        target_entropy: float | None = None,
+        hidden: int = 256,
+        seeds: Iterable[int] = (0, 1, 2, 3, 4),
+        inner_steps: int = 10,
+        compile: bool = False,  # noqa: A002
+    ) -> None:
+        super().__init__(seeds, inner_steps, compile)
+        self.save_hyperparameters()
+        for name, value in (("discount", discount), ("target_rate", target_rate)):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} must lie between 0 and 1, got {value}.")
+        self.discount, self.lr, self.target_rate = discount, lr, target_rate
+        self.target_entropy, self.hidden = target_entropy, hidden
+
+    def build(self, info: DataInfo) -> None:
+        generators, widths = init_generators(self.seeds), (self.hidden, self.hidden)
+        self.box = ActionBox(info)
+        self.entropy = -float(info.action_dim) if self.target_entropy is None else self.target_entropy
+        self.critic = Twins((info.obs_dim + info.action_dim, *widths, 1), generators)
+        self.actor = TanhGaussianActor((info.obs_dim, *widths, info.action_dim), generators)
+        self.target = frozen_copy(self.critic)
+        self.log_eta = nn.Parameter(torch.zeros(len(self.seeds), 1, 1))
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return [
+            ParameterGroup("critic", list(self.critic.parameters()), self.lr),
+            ParameterGroup("actor", list(self.actor.parameters()), self.lr),
+            ParameterGroup("temperature", [self.log_eta], self.lr),
+        ]
+
+    @property
+    def noise_dim(self) -> int:
+        return 2 * self.data_info.action_dim
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.slow_critic = Target(self.target)
+
+    def losses(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
+        obs, next_obs, eta = batch.obs, batch.next_obs, self.log_eta.detach().exp()
+        noise_here, noise_next = noise.chunk(2, -1)
+        own, log_prob = self.actor.squash(*self.actor.distribution(obs), noise_here)
+        with torch.no_grad():
+            next_own, next_log_prob = self.actor.squash(*self.actor.distribution(next_obs), noise_next)
+            next_value = self.target(torch.cat((next_obs, next_own), -1)).amin(0) - eta * next_log_prob
+            bootstrap = batch.reward + self.discount * (1 - batch.terminated) * next_value
+
+        q = self.critic(torch.cat((obs, self.box.to_unit(batch.action)), -1))
+        own_q = self.critic(torch.cat((obs, own), -1), frozen=True).amin(0)
+        parts = {
+            "critic_loss": 0.5 * (q - bootstrap).square().sum(0),
+            "actor_loss": eta * log_prob - own_q,
+            "temperature_loss": -self.log_eta * (log_prob.detach() + self.entropy),
+        }
+        return {name: loss.mean((-2, -1)) for name, loss in parts.items()}
+
+    def after_step(self, step: Tensor) -> None:
+        self.slow_critic.follow(self.part("critic"), self.target_rate)
+
+    @torch.no_grad()
+    def explore(self, obs: Float[Tensor, "E n S"], noise: Float[Tensor, "E n A"]) -> Float[Tensor, "E n A"]:
+        """Actions drawn from the policy of every seed, in the environment's units.
+
+        Args:
+            obs: Raw observations of n lanes per seed.
+            noise: Standard normal numbers.
+        """
+        unit, _ = self.actor.squash(*self.actor.distribution(obs.to(self.log_eta.dtype)), noise)
+        return self.box.middle + self.box.half_range * unit
+
+    def policy(self) -> Policy:
+        """The deterministic action of every seed, in the environment's units."""
+        info, actor = self.data_info, frozen_copy(self.actor)
+        zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
+        policy = NormalizedPolicy(actor, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
+        return policy.to(self.device).eval()
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What a checkpoint of SAC holds; None for any other file."""
+    return inspect_run(path, SAC.run_name)
+
+
+def load(checkpoint: Path | None, task: Task) -> Policy:
+    """SAC's policy from a checkpoint of `cdsa fit`.
+
+    Raises:
+        InputError: no checkpoint, or one of another algorithm or task.
+    """
+    if checkpoint is None:
+        raise InputError(
+            "The baseline 'sac' needs a checkpoint. Train one with "
+            f"'cdsa fit --config configs/baselines/sac.yaml --data.task {task.name}'."
+        )
+    return SAC.restore(checkpoint, task.name).policy()
