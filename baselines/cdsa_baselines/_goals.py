@@ -41,7 +41,7 @@ def _read(path: Path, widths: tuple[int, ...]) -> tuple[list[Layer], Tensor]:
     state = read_state_dict(read_bytes(path), f"The behaviour goal network {str(path)!r}")
     log_std = state.pop("log_std", None)
     if log_std is None or "net.0.weight" not in state:
-        keys = ", ".join(sorted(state)[:6]) or "no tensor"
+        keys = ", ".join(sorted(state)[:6]) or "nothing else"
         raise InputError(
             f"{str(path)!r} is no goal network of POR's authors (log_std, net.0.weight, ...): it holds {keys}."
         )

@@ -38,10 +38,11 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError, unknown_name
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
 from cdsa_lightning.tasks import Task
 
-__all__ = ["POR", "load"]
+__all__ = ["POR", "inspect", "load"]
 
 MAX_WEIGHT = 100.0
 VARIANTS = ("por_r", "por_q")
@@ -161,7 +162,9 @@ class POR(SteppedModule):
             take_goal_network(Path(self.behavior_goal), self.behavior)
         if self.trainer.is_global_zero:
             told = ", ".join(f"{key} {self.hparams[key]}" for key in self.given)
-            print(f"POR on {self.data_info.task}: {told}. What you did not choose is {self.source}.", flush=True)
+            chosen = ", ".join(key for key, value in self.given.items() if value is not None)
+            but = f", but your {chosen}" if chosen else ""
+            print(f"POR on {self.data_info.task} with {self.source}{but}: {told}.", flush=True)
 
     def parameter_groups(self) -> list[ParameterGroup]:
         start = self.pretrain_steps if self.pretrains else 0
@@ -249,3 +252,8 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
             f"--data.task {task.name}{' --trainer.max_steps 2000000' if both else ''}'."
         )
     return POR.restore(checkpoint, task.name).policy()
+
+
+def inspect(path: Path) -> Inspection | None:
+    """What a checkpoint of POR holds; None for any other file."""
+    return inspect_run(path, POR.run_name)
