@@ -11,7 +11,8 @@ import torch
 
 from cdsa_lightning.data import Batch, DataInfo, TransitionData
 from cdsa_lightning.errors import InputError
-from training_data import TASK, write_npz
+from cdsa_lightning.training import CDSAModule
+from training_data import TASK, train, write_npz
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +104,48 @@ def test_batches_that_cannot_be_made_are_refused(npz):
     data.trainer = SimpleNamespace(world_size=2)
     with pytest.raises(InputError, match="batch_size 9 does not divide among 2 processes"):
         data.setup("fit")
+
+
+def scored(path: Path, returns: list[float]) -> Path:
+    """Episodes of five transitions with these returns, told apart by their observations: 0, 1, 2, ..."""
+    rows = 5 * len(returns)
+    obs = np.repeat(np.arange(len(returns)), 5)[:, None].repeat(4, 1).astype(np.float32)
+    arrays = {"obs": obs, "next_obs": obs, "actions": np.zeros((rows, 2)), "episode": np.repeat(range(len(returns)), 5)}
+    np.savez(path, rewards=np.repeat(returns, 5) / 5, terminals=np.arange(rows) % 5 == 4, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fraction", "kept"), [(0.1, [7]), (0.3, [2, 5, 7]), (0.01, [7]), (0.5, [0, 2, 4, 5, 7]), (1.0, list(range(10)))]
+)
+def test_the_best_share_of_the_episodes_is_kept_whole_and_in_order(tmp_path, fraction, kept):
+    returns = [3.0, 1.0, 6.0, 2.0, 4.0, 5.0, 0.0, 9.0, 3.0, -1.0]  # of the equals 0 and 8 the first comes first
+    data = ready(scored(tmp_path / "data.npz", returns), top_fraction=fraction)
+    batch, info = Batch(*data.rows.split(data.info.columns, 1)), data.info
+    assert batch.obs[:, 0].tolist() == [episode for episode in kept for _ in range(5)]
+    assert batch.terminated[:, 0].tolist() == [0, 0, 0, 0, 1] * len(kept)
+    chosen = [returns[episode] for episode in kept]
+    found = (info.mean_return, info.min_return, info.max_return, info.obs_mean[0], info.transitions)
+    assert found == pytest.approx((np.mean(chosen), min(chosen), max(chosen), np.mean(kept), 5 * len(kept)), rel=1e-5)
+
+
+def test_the_record_tells_what_was_kept(tmp_path):
+    npz = scored(tmp_path / "data.npz", [1.0, 3.0, 2.0, 0.0])
+    whole, half = ready(npz).info, ready(npz, top_fraction=0.5).info
+    assert (whole.top_fraction, whole.source) == (1.0, f"npz:{npz}")
+    assert (half.top_fraction, half.source) == (0.5, f"npz:{npz} (best 2 of 4 episodes)")
+    assert half.fingerprint != whole.fingerprint and len(half.fingerprint) == 64
+    before = {key: value for key, value in whole.to_dict().items() if key != "top_fraction"}
+    assert DataInfo.from_dict(before) == whole  # checkpoints from before there was a choice hold all data
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5, float("nan")])
+def test_a_share_that_cannot_be_kept_is_refused(fraction):
+    with pytest.raises(InputError, match=r"top_fraction must lie in \(0, 1\] \(1 for all episodes\), got"):
+        TransitionData(TASK, top_fraction=fraction)
+
+
+def test_a_run_resumed_with_another_share_says_so(npz, tmp_path):
+    train(CDSAModule(seeds=(0,)), npz, 10, tmp_path, top_fraction=0.5)
+    with pytest.warns(UserWarning, match=r"comes from other data \(npz:.* \(best 12 of 25 episodes\)\)"):
+        train(CDSAModule(seeds=(0,)), npz, 20, tmp_path / "all", ckpt_path=tmp_path / "last.ckpt")
