@@ -21,6 +21,7 @@ class Inspection:
         task: The task it was trained on, where the file says so.
         details: Anything else worth knowing, by name.
         notes: Sentences of warning.
+        acts: Whether it is a policy; False for a part of one, which nothing can be done with alone.
     """
 
     format: str
@@ -32,3 +33,4 @@ class Inspection:
     task: str | None = None
     details: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    acts: bool = True

@@ -111,7 +111,7 @@ def _tell(path: Path, reading: Reading, task: Task | None) -> str:
         fits = fitting(found)
         wrong, name = "", likely(path, fits) or "TASK"
         _line("fits", _listed(found, fits))
-    if not wrong:
+    if found.acts and not wrong:
         command = [*reading.command, "--task", name] if reading.command[1] == "evaluate" else reading.command
         print(f"{'next':<{_NAMES}}{shlex.join(command)}")
     return wrong

@@ -137,6 +137,7 @@ def inspect(path: Path) -> Inspection | None:
         task=task_name(_trained_on(path) or ""),
         details={NETWORKS[name]: f"{net.widths}, ReLU" for name, net in networks.items()},
         notes=() if partner else (f"Not a policy: needs {NEEDS[role]}. Expected {EXPECTED}.",),
+        acts=partner is not None,
     )
 
 
