@@ -7,9 +7,11 @@ import zipfile
 
 import gymnasium
 import numpy as np
+import onnx
 import torch
 
 from cdsa_baselines.bc import BC, BC10
+from cdsa_baselines.codac import CODAC
 from cdsa_baselines.cql import CQL
 from cdsa_baselines.iql import IQL
 from cdsa_baselines.mlp import save_mlp
@@ -147,14 +149,51 @@ def make_d3rlpy(folder, task):
     return write_d3(folder / "model.d3", d3rlpy_states(actor_state(layers)), config)
 
 
+def small_network(task):
+    """A seeded network from observations to actions in environment units."""
+    torch.manual_seed(0)
+    widths = (task.obs_dim, 16, task.action_dim)
+    net = torch.nn.Sequential(torch.nn.Linear(*widths[:2]), torch.nn.GELU(), torch.nn.Linear(*widths[1:]))
+    return net.eval().requires_grad_(False)
+
+
+def make_torchscript(folder, task):
+    statistics = {"obs_mean": [0.5] * task.obs_dim, "obs_std": [0.3] * task.obs_dim, "scale_to_bounds": True}
+    (folder / "net.json").write_text(json.dumps(statistics))
+    torch.jit.trace(small_network(task), torch.zeros(1, task.obs_dim)).save(folder / "net.pt")
+    return folder / "net.pt"
+
+
+def make_torch_export(folder, task):
+    any_batch = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(small_network(task), (torch.zeros(2, task.obs_dim),), dynamic_shapes=any_batch)
+    torch.export.save(program, folder / "net.pt2")
+    return folder / "net.pt2"
+
+
+def make_onnx(folder, task):
+    layers = random_layers(task.obs_dim, 16, task.action_dim)
+    weights = [onnx.numpy_helper.from_array(a, f"{p}{i}") for i, pair in enumerate(layers) for a, p in zip(pair, "wb")]
+    node, info, names = onnx.helper.make_node, onnx.helper.make_tensor_value_info, [("w0", "b0"), ("w1", "b1")]
+    nodes = [node("Gemm", ["obs", *names[0]], ["h"], transB=1), node("Tanh", ["h"], ["t"])]
+    nodes.append(node("Gemm", ["t", *names[1]], ["action"], transB=1))
+    ends = [[info(n, 1, ["B", size])] for n, size in (("obs", task.obs_dim), ("action", task.action_dim))]
+    graph = onnx.helper.make_graph(nodes, "net", *ends, weights)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
 CHECKPOINTS = {
     "bc": run_checkpoint(BC, hidden=16),
     "bc10": run_checkpoint(BC10, hidden=16),
+    "codac": run_checkpoint(CODAC, hidden=16),
     "cql": run_checkpoint(CQL, hidden=16),
     "corl": make_corl,
     "d3rlpy": make_d3rlpy,
     "iql": run_checkpoint(IQL, hidden=16),
     "mlp": make_mlp,
+    "onnx": make_onnx,
     "onestep": run_checkpoint(OneStep, hidden=16),
     "por": run_checkpoint(POR, hidden=16, action_hidden=16),
     "por_authors": make_por_authors,
@@ -163,5 +202,7 @@ CHECKPOINTS = {
     "sb3": make_sb3,
     "shortest_path": make_nothing,
     "td3_bc": run_checkpoint(TD3BC, hidden=16),
+    "torch_export": make_torch_export,
+    "torchscript": make_torchscript,
 }
 """Entry point -> function(folder, task) that writes a checkpoint for `task` and returns its path (None: needs none)."""

@@ -111,10 +111,31 @@ def test_the_observations_are_left_as_they_were(policy, task):
     assert torch.equal(obs, before)
 
 
+class OnDevice(torch.Tensor):
+    """A tensor on the meta device; fetched to the CPU it holds zeros, where a true meta tensor holds nothing."""
+
+    @staticmethod
+    def __new__(cls, like):
+        return torch.Tensor._make_wrapper_subclass(cls, like.shape, dtype=like.dtype, device="meta")
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):
+        kwargs, to_cpu = kwargs or {}, torch.device("cpu")
+        if function is torch.ops.aten._to_copy.default and kwargs.get("device") == to_cpu:
+            return torch.zeros(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
+        plain = [torch.empty(a.shape, dtype=a.dtype, device="meta") if isinstance(a, cls) else a for a in args]
+        return cls(function(*plain, **kwargs))
+
+
 def test_actions_lie_on_the_device_of_the_observations(policy, task):
-    # The meta device stands for any accelerator: whatever is created elsewhere clashes with it.
-    action = policy.to("meta")(observations(policy, task).to("meta"))
+    # The meta device stands for any accelerator: whatever is created elsewhere clashes with it. Its tensors hold no
+    # values to be fetched, which is allowed to policies on the host alone.
+    obs = observations(policy, task).to("meta")
+    action = policy.to("meta")(OnDevice(obs) if policy.on_host else obs)
     assert action.device.type == "meta"
+    if policy.on_host:
+        with pytest.raises((NotImplementedError, RuntimeError)):
+            policy(obs)
 
 
 def test_it_is_frozen(policy):
@@ -183,4 +204,5 @@ def test_a_spoilt_checkpoint_is_refused_and_never_run(name, form, task, tmp_path
 
 
 def test_the_entry_points_of_this_project_are_installed():
-    assert {"corl", "d3rlpy", "iql", "mlp", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
+    assert {"corl", "d3rlpy", "iql", "mlp", "onnx", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
+    assert {"torch_export", "torchscript"} <= set(names())
