@@ -23,6 +23,7 @@ from cdsa_lightning.training import CDSAModule
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.rglob("*.yaml"))
 DEFAULT_MODEL = f"{CDSAModule.__module__}.{CDSAModule.__name__}"
+DEFAULT_DATA = f"{TransitionData.__module__}.{TransitionData.__name__}"
 FIT_DEFAULTS = {"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False}  # over Lightning's
 
 
@@ -49,9 +50,15 @@ def restated(config: dict[str, Any]) -> list[str]:
         inherited = list(inherited) if isinstance(inherited, tuple) else inherited
         if value == inherited:
             found.append(f"model.init_args.{key}")
-    for section, known in (("data", defaults(TransitionData)), ("trainer", defaults(Trainer) | FIT_DEFAULTS)):
-        found += [f"{section}.{key}" for key, value in config.get(section, {}).items() if value == known[key]]
-    return found
+    data = config.get("data", {})
+    module, _, name = data.get("class_path", DEFAULT_DATA).rpartition(".")
+    known = defaults(getattr(import_module(module), name)) | {"class_path": DEFAULT_DATA}
+    parts = [("data", known, {key: value for key, value in data.items() if key != "init_args"})]
+    parts += [("data", known, data.get("init_args", {}))]
+    parts += [("trainer", defaults(Trainer) | FIT_DEFAULTS, config.get("trainer", {}))]
+    return found + [
+        f"{part}.{key}" for part, base, given in parts for key, value in given.items() if value == base[key]
+    ]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=ids)
@@ -67,6 +74,8 @@ def test_a_configuration_says_only_what_differs(path):
         ({"model": {"init_args": {"preset": "robust", "state_sigma": 0.1}}}, "model.init_args.state_sigma"),
         ({"model": {"init_args": {"action_sigmas": [1.0]}}}, "model.init_args.action_sigmas"),
         ({"data": {"task": "hopper-random", "batch_size": 256}}, "data.batch_size"),
+        ({"data": {"class_path": "cdsa_lightning.data.TransitionData"}}, "data.class_path"),
+        ({"data": {"class_path": "cdsa_lightning.replay.ReplayData", "init_args": {"envs": 1}}}, "data.envs"),
         ({"trainer": {"max_steps": 10_000}}, "trainer.max_steps"),
     ],
 )
@@ -96,10 +105,12 @@ def write_data(path: Path, task: str) -> Path:
 def test_a_configuration_trains(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
-    task = yaml.safe_load(path.read_text()).get("data", {}).get("task")
+    data = yaml.safe_load(path.read_text()).get("data", {})
+    task, online = data.get("task"), "replay" in data.get("class_path", "")
     named = [] if task else ["--data.task", "hopper-random"]
     npz = write_data(tmp_path / "data.npz", task or "hopper-random")
-    options = ["--data.source", f"npz:{npz}", "--data.batch_size", "8", "--trainer.max_steps", "20", "--wandb", "off"]
+    source = ["--data.random_steps", "20"] if online else ["--data.source", f"npz:{npz}"]
+    options = [*source, "--data.batch_size", "8", "--trainer.max_steps", "20", "--wandb", "off"]
     assert main(["fit", "--config", str(path), *named, *options]) == 0
     (checkpoint,) = tmp_path.glob("runs/*/*/*/last.ckpt")
     assert read_checkpoint(checkpoint)["global_step"] == 20
