@@ -15,7 +15,7 @@ import torch
 from cdsa_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
-SMALLER = {"--steps": "3000", "--trainer.max_steps": "20"}
+SMALLER = {"--steps": "3000", "--trainer.max_steps": "20", "--data.random_steps": "50"}
 ALSO = {
     "fit": ["--trainer.max_steps", "20"],
     "evaluate": ["--episodes", "2"],
@@ -56,8 +56,8 @@ def workshop(tmp_path_factory):
 
 def test_every_command_of_the_readme_runs(workshop, capsys):
     readme = blocks(ROOT / "README.md")
-    assert set(readme) == {"pointmass", "hopper", "options", "callback", "python"}
-    for name in ("pointmass", "hopper", "options", "callback"):
+    assert set(readme) == {"pointmass", "hopper", "options", "callback", "baselines", "python"}
+    for name in ("pointmass", "hopper", "options", "callback", "baselines"):
         for words in commands(readme[name]):
             if "ddp" in words:  # starts processes of its own
                 done = subprocess.run([Path(sys.executable).parent / "cdsa", *words], timeout=240)
