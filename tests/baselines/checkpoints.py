@@ -173,7 +173,8 @@ def make_torch_export(folder, task):
 
 def make_onnx(folder, task):
     layers = random_layers(task.obs_dim, 16, task.action_dim)
-    weights = [onnx.numpy_helper.from_array(a, f"{p}{i}") for i, pair in enumerate(layers) for a, p in zip(pair, "wb")]
+    arrays = {f"{part}{i}": array for i, pair in enumerate(layers) for part, array in zip("wb", pair, strict=True)}
+    weights = [onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()]
     node, info, names = onnx.helper.make_node, onnx.helper.make_tensor_value_info, [("w0", "b0"), ("w1", "b1")]
     nodes = [node("Gemm", ["obs", *names[0]], ["h"], transB=1), node("Tanh", ["h"], ["t"])]
     nodes.append(node("Gemm", ["t", *names[1]], ["action"], transB=1))
