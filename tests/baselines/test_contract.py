@@ -206,3 +206,4 @@ def test_a_spoilt_checkpoint_is_refused_and_never_run(name, form, task, tmp_path
 def test_the_entry_points_of_this_project_are_installed():
     assert {"corl", "d3rlpy", "iql", "mlp", "onnx", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
     assert {"torch_export", "torchscript"} <= set(names())
+    assert {"bc", "bc10", "td3_bc"} <= set(names())

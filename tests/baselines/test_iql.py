@@ -111,6 +111,36 @@ def test_the_target_follows_the_critic_at_its_rate(npz, tmp_path):
         torch.testing.assert_close(after, before + 0.25 * (critic - before))
 
 
+def test_stacked_seeds_match_solo_training(npz, tmp_path):
+    stacked = IQL(seeds=(3, 5), hidden=16)
+    train(stacked, npz, 50, tmp_path / "stacked", precision="64-true")
+    for row, seed in enumerate((3, 5)):
+        solo = IQL(seeds=(seed,), hidden=16)
+        train(solo, npz, 50, tmp_path / f"solo{seed}", precision="64-true")
+        together = stacked.state_dict()
+        for name, value in solo.state_dict().items():
+            torch.testing.assert_close(together[name][row::2], value, atol=1e-6, rtol=0, msg=name)
+
+
+def test_a_resumed_run_equals_an_undisturbed_one_exactly(npz, tmp_path):
+    whole, first, second = (IQL(seeds=(0, 1), hidden=16) for _ in range(3))
+    train(whole, npz, 40, tmp_path / "whole")
+    first.schedule_steps = 40  # the cosine runs to the planned end, not to the interruption
+    train(first, npz, 17, tmp_path / "first")
+    train(second, npz, 40, tmp_path / "second", ckpt_path=tmp_path / "first" / "last.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_the_compiled_update_equals_the_eager_one(npz, tmp_path):
+    eager, compiled = IQL(seeds=(0, 1), hidden=16), IQL(seeds=(0, 1), hidden=16, compile=True)
+    train(eager, npz, 20, tmp_path / "eager")
+    train(compiled, npz, 20, tmp_path / "compiled")
+    for name, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], value, atol=1e-4, rtol=0, msg=name)
+
+
 def test_it_learns_the_rewarded_action(tmp_path):
     rng = np.random.default_rng(0)
     obs = rng.uniform(size=(4000, 4)).astype(np.float32)
