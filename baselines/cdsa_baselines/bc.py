@@ -3,9 +3,9 @@ r"""Behaviour cloning, of all the data (BC) and of its best trajectories (10%BC)
     L_pi = E (pi(s) - a)^2,     pi(s) = tanh f((s - mean) / (std + 1e-3)),     a in [-1, 1]
 
 The CDSA paper (arXiv 2406.07541) takes both rows of its table from IQL's (arXiv 2110.06169), whose 10%BC is Decision
-Transformer's %BC (arXiv 2106.01345): cloning of the data with the highest returns. Neither publishes the networks; the
-settings are those of CORL's any-percent BC (arXiv 2210.07105). Which trajectories are cloned is a matter of the data,
-`--data.top_fraction`; `BC10` is BC whose runs have a folder of their own.
+Transformer's %BC (arXiv 2106.01345): cloning of what has the highest returns, a share of the time steps there, of the
+trajectories here. Network, rate and standardisation are those of CORL's any-percent BC (arXiv 2210.07105). Which
+trajectories are cloned is a matter of the data, `--data.top_fraction`; `BC10` is BC whose runs have their own folder.
 """
 
 from __future__ import annotations
