@@ -46,7 +46,7 @@ __all__ = ["CQL", "inspect", "load"]
 
 HIDDEN_LAYERS = 3
 MAX_MULTIPLIER = 1e6
-ROWS_AT_ONCE = 2048
+ROWS_AT_ONCE = 1024
 
 
 class CQL(SteppedModule):
