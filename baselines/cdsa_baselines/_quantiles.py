@@ -20,6 +20,7 @@ from cdsa_lightning.core.nets import StackedLayerNorm, StackedLinear
 __all__ = ["QuantileTwins", "partition", "quantile_huber", "uniform"]
 
 EMBEDDING = 64
+ROWS_AT_ONCE = 2048  # over all networks; on a CPU, whose cache then holds them from one layer to the next
 MIN_WIDTH = 0.1  # added to every width before they are scaled to sum 1, so that no two fractions fall together
 
 
@@ -88,6 +89,14 @@ class QuantileTwins(nn.Module):
         An action is embedded once for all fractions and a fraction once for all actions; only the layer that joins
         them sees the N T pairs.
         """
+        batch = obs.shape[1]
+        step = max(ROWS_AT_ONCE // (2 * len(obs) * actions.shape[2] * fractions.shape[2]), 1)
+        if obs.device.type != "cpu" or torch.compiler.is_compiling():
+            step = batch  # a GPU wants all rows at once, and a compiler fuses what lies between the layers
+        parts = zip(obs.split(step, 1), actions.split(step, 1), fractions.split(step, 1), strict=True)
+        return torch.cat([self._pairs(*part, frozen) for part in parts], 2)
+
+    def _pairs(self, obs: Tensor, actions: Tensor, fractions: Tensor, frozen: bool) -> Float[Tensor, "2 E B N T"]:
         seeds, batch, count, _ = actions.shape
         pairs = torch.cat((obs.unsqueeze(-2).expand(-1, -1, count, -1), actions), -1).flatten(1, 2)
         waves = (math.pi * fractions.unsqueeze(-1) * self.frequencies).cos().flatten(1, 2)

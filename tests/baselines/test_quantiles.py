@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
+from cdsa_baselines import _quantiles
 from cdsa_baselines._quantiles import QuantileTwins, partition, quantile_huber, uniform
 
 
@@ -101,6 +102,15 @@ def test_twins_are_plain_quantile_networks():
             for n in range(4):
                 wanted = plain(obs[seed], actions[seed, :, n], fractions[seed])
                 torch.testing.assert_close(values[twin, seed, :, n], wanted)
+
+
+def test_the_values_do_not_depend_on_how_many_rows_are_judged_at_once(monkeypatch):
+    twins, obs, actions = make_twins(), numbers(2, 7, 3), numbers(2, 7, 4, 2, seed=1)
+    fractions = uniform(numbers(2, 7, 5, seed=2))
+    whole = twins(obs, actions, fractions)
+    for rows in (1, 160):  # one state at a time; two, with one left over
+        monkeypatch.setattr(_quantiles, "ROWS_AT_ONCE", rows)
+        torch.testing.assert_close(twins(obs, actions, fractions), whole)
 
 
 def test_gradients_pass_frozen_twins_without_reaching_them():
