@@ -1,7 +1,7 @@
 r"""PyTorch's zip archives as data: members below one root folder, tensors out of raw storages.
 
-A storage is a run of numbers; a tensor is a view of it, entry (i_1, ..., i_n) at offset + sum_k stride_k i_k. All views
-are checked against their storage, which PyTorch's own readers do not always do.
+A storage is a run of numbers; a tensor is a view of it, entry (i_1, ..., i_n) at offset + sum_k stride_k i_k. Each
+view is checked against its storage before it is taken.
 """
 
 from __future__ import annotations

@@ -97,14 +97,13 @@ class Graph:
         """A part of the network that ran under `torch.no_grad`: the same calls without the wrapper."""
         _, wrapped, *given = (entry["arg"] for entry in node["inputs"])
         graph = wrapped["as_graph"]["graph"]
-        inner = {
-            entry["as_tensor"]["name"]: argument(value, names)
-            for entry, value in zip(graph["inputs"], given, strict=True)
-        }
+        inner: dict[str, Any] = {}
+        for taken, value in zip(graph["inputs"], given, strict=True):
+            inner[name_of(next(iter(taken.values())))] = argument(value, names)
         self._add(graph["nodes"], inner)
-        results = [argument(output, inner) for output in graph["outputs"]]
-        names_out = [part for output in node["outputs"] for part in output.get("as_tensors", [output.get("as_tensor")])]
-        names.update({part["name"]: result for part, result in zip(names_out, results, strict=True)})
+        parts = [part for output in node["outputs"] for part in output.get("as_tensors", [*output.values()])]
+        for part, result in zip(parts, graph["outputs"], strict=True):
+            names[name_of(part)] = argument(result, inner)
 
     def _new(self, output: Mapping[str, Any], names: dict[str, Slot]) -> Any:
         """A slot for each name in one output of a call."""

@@ -147,7 +147,7 @@ class Code:
             native = name.startswith("__torch__.torch.classes")
             allowed = not native and not name.startswith("torch.")
         if not allowed:
-            raise InputError(f"line {call.lineno} calls {name!r}. {REMEDY}")
+            raise InputError(f"line {call.lineno} calls {ast.unparse(call.func)[:80]!r}. {REMEDY}")
 
 
 def calls(tree: ast.AST) -> Iterator[ast.Call]:

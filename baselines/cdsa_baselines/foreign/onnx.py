@@ -218,7 +218,7 @@ def _take_in(onnx: Any, tensor: Any, path: Path, room: int) -> int:
     location = entries.get("location", "")
     where = f"{str(path)!r} keeps {tensor.name[:80]!r} in {location[:200]!r}"
     beside = path.parent / location
-    if not location or Path(location).name != location or "\\" in location or beside.is_symlink():
+    if location in ("", "..") or Path(location).name != location or "\\" in location or beside.is_symlink():
         raise InputError(f"{where}, and weights are read from a plain file beside the model alone. Nothing was opened.")
     if not beside.is_file():
         raise InputError(f"{where}, which is not beside it. Copy that file too, or export with external_data=False.")

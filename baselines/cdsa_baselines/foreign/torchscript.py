@@ -63,7 +63,8 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
     archive.script.tensors.require_numbers(repr(str(path)))
     obs_dim, outputs = _shapes(archive.script)
     action_dim = outputs.get(chosen(outputs, sidecar) or "")
-    if obs_dim is not None and action_dim is not None:
+    fits = obs_dim == task.obs_dim or bool(shapes_of(archive.script, {task.obs_dim}))
+    if obs_dim is not None and action_dim is not None and not (fits and action_dim == task.action_dim):
         require_widths(path, obs_dim, action_dim, task)
     return program_policy(_taped(archive.script, task.obs_dim), path, task, sidecar)
 
@@ -120,10 +121,11 @@ def _read(path: Path, root: str) -> _Archive:
 
 
 def _shapes(script: Script) -> tuple[int | None, dict[str, int]]:
-    """S, where exactly one fits the weights, and the width of each output [B, width] by name; nothing is computed."""
+    """S, where exactly one fits, and the width of each output [B, width] by name; nothing is computed."""
     sizes = {size for tensor in script.tensors.buffers() for size in tensor.shape}
     fitting = shapes_of(script, sizes - {1}) or shapes_of(script, {1})  # a single entry spreads over any number
-    if len(fitting) != 1:
+    # A program that takes slices of the observations takes other numbers too, and its weights do not tell which.
+    if len(fitting) != 1 or shapes_of(script, {fitting[0][0] - 1, fitting[0][0] + 1} - {0}):
         return None, {}
     entries, outputs = fitting[0]
     return entries, {name: shape[-1] for name, shape in outputs.items() if len(shape) == 2}
