@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from cdsa_baselines.codac import CODAC
 from cdsa_baselines.cql import CQL
 from cdsa_baselines.iql import IQL
+from cdsa_baselines.onestep import OneStep
 from cdsa_baselines.por import POR
 from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.core.artifact import load_corrector
@@ -21,6 +23,10 @@ MODULES = {
     "td3_bc": lambda: TD3BC(seeds=(0, 1), hidden=32),
     "cql": lambda: CQL(seeds=(0, 1), hidden=32, samples=3, cloning_steps=15),
     "por": lambda: POR(seeds=(0, 1), hidden=32, action_hidden=32, variant="por_r", reward="raw"),
+    "onestep": lambda: OneStep(
+        "exponential", behavior_steps=20, critic_steps=20, policy_steps=20, hidden=32, seeds=(0, 1)
+    ),
+    "codac": lambda: CODAC(omega=1.0, automatic_entropy=True, seeds=(0, 1), hidden=32, samples=3, quantiles=8),
 }
 
 
