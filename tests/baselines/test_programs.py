@@ -1,5 +1,7 @@
 """What TorchScript, torch.export and ONNX share: the sidecar, the fit to a task, refusals that name what was found."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -155,6 +157,32 @@ def test_rows_longer_than_the_widths_of_its_weights_are_no_ground_for_refusal(tm
 
     path = written(tmp_path, "torchscript", Skipping().eval())
     assert torchscript.load(path, program_task(obs_dim=7))(torch.zeros(2, 7)).shape == (2, A)
+
+
+class Making(nn.Module):
+    """Makes a tensor of its own at each call, where the observations are."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(S, A)
+
+    def forward(self, obs):
+        return torch.maximum(self.layer(obs), torch.full([A], 0.1, device=obs.device))
+
+
+def test_a_copy_acts_alike(tmp_path, form, task):
+    policy, obs = FORMS[form][0](written(tmp_path, form, Making().eval()), task), observations(20)
+    other = copy.deepcopy(policy)
+    assert torch.equal(other(obs), policy(obs))
+    for tensor in other.buffers():
+        tensor.zero_()
+    assert not torch.equal(other(obs), policy(obs))  # its numbers are its own
+
+
+@pytest.mark.parametrize("load_form", ["torchscript", "torch_export"])
+def test_what_a_program_makes_itself_lies_where_the_observations_do(tmp_path, load_form, task):
+    policy = FORMS[load_form][0](written(tmp_path, load_form, Making().eval()), task)
+    assert policy.to("meta")(observations(3).to("meta")).device.type == "meta"
 
 
 def test_loading_leaves_random_numbers_and_threads_as_they_were(tmp_path, form, task):

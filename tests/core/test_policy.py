@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
+from cdsa_lightning.core.nets import stacked_mlp
 from cdsa_lightning.core.policy import FunctionPolicy, NormalizedPolicy, Policy, act
+from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.errors import InputError
 
 
@@ -103,9 +105,20 @@ def test_a_numpy_function_becomes_a_policy():
     action = policy(torch.tensor([[1.5]], requires_grad=True))
     assert action.dtype == torch.float32
     assert action.item() == 3.0
+    assert policy.on_host and not FunctionPolicy(torch.abs, [-9.0], [9.0]).on_host
 
 
 def test_a_function_of_the_wrong_shape_is_told_the_right_one():
     policy = FunctionPolicy(lambda obs: obs[:, :1], [-1.0, -1.0], [1.0, 1.0])
     with pytest.raises(InputError, match=r"returned shape \(4, 1\), expected \(4, 2\)"):
         policy(torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_stacked_net_acts_for_one_seed_as_for_many(seeds):
+    net = stacked_mlp((3, 4, 2), nn.Tanh(), init_generators(range(seeds)))
+    policy = NormalizedPolicy(net, [-9.0] * 2, [9.0] * 2, torch.zeros(3), torch.ones(3), num_seeds=seeds)
+    obs = torch.randn(seeds, 5, 3)
+    torch.testing.assert_close(act(policy, obs), net(obs))
+    if seeds == 1:
+        torch.testing.assert_close(policy(obs[0]), net(obs)[0])

@@ -27,7 +27,7 @@ LISTS: Mapping[str, Callable[..., Any]] = {
     "append": lambda items, item: items.append(item),
     "format": lambda text, *values: " ".join([text, *map(str, values)]),
     "len": len,
-    "list": list,
+    "list": lambda items: items.copy(),  # of a list alone: a range could be as long as memory
     "warn": lambda *_: None,
     "__contains__": lambda items, item: item in items,
 }

@@ -81,7 +81,7 @@ class _Run:
 
     def method(self, target: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """A method of one of the archive's objects."""
-        if target == GRAD_MODE:
+        if target is GRAD_MODE:
             return None
         if not isinstance(target, Object) or name not in self.code.classes[target.cls].methods:
             raise InputError(f"The program calls {name!r} of a {type(target).__name__}. {REMEDY}")
@@ -115,7 +115,7 @@ class _Run:
                 if result is not _NOTHING:
                     return result
             elif isinstance(statement, ast.With):
-                if any(self.value(item.context_expr) != GRAD_MODE for item in statement.items):
+                if any(self.value(item.context_expr) is not GRAD_MODE for item in statement.items):
                     raise InputError(f"The program enters a context besides torch.no_grad. {REMEDY}")
                 result = self.block(statement.body)
                 if result is not _NOTHING:

@@ -91,7 +91,7 @@ def _filled(template: Any, values: list[Any], device: torch.device) -> Any:
         return values[template.number]
     if kind is list:
         return [_filled(item, values, device) for item in template]
-    return device if template is HERE else template
+    return device if kind is _Here else template
 
 
 def _keep(out: Any, result: Any, values: list[Any]) -> None:
