@@ -254,7 +254,7 @@ class _Play:
         if longest * envs > self.journal.held:
             raise InputError(f"capacity {self.data.capacity} is less than an episode of {longest} steps; raise it.")
         rows = self.journal.latest(longest * envs).cpu().numpy()
-        played = rows[..., dims[0] : dims[0] + dims[1]].reshape(len(self.seeds), longest, envs, -1)
+        played = rows[..., dims[0] : dims[0] + dims[1]].reshape(len(self.seeds), longest, envs, dims[1])
         obs = self._reset(np.ones(self.shape, dtype=bool))
         for t in range(longest + 1):
             begins = self.length == longest - t

@@ -96,11 +96,11 @@ def test_chance_acts_uniformly_first_and_the_module_after(tmp_path):
     assert abs(late).std() < 0.9 * abs(action).std()  # the network's actions keep to the middle
 
 
-@pytest.mark.parametrize("stop", [200, 207])
+@pytest.mark.parametrize("stop", [200, 207, 300])  # between two chunks, within one, at the end of all episodes
 def test_a_resumed_run_equals_an_undisturbed_one_exactly(tmp_path, stop):
-    whole, data = fit(tmp_path / "whole", 300)
+    whole, data = fit(tmp_path / "whole", 340)
     fit(tmp_path / "run", stop)
-    resumed, again = fit(tmp_path / "run", 300, ckpt_path=tmp_path / "run" / "last.ckpt")
+    resumed, again = fit(tmp_path / "run", 340, ckpt_path=tmp_path / "run" / "last.ckpt")
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     assert data.play.journal.total == again.play.journal.total

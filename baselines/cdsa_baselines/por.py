@@ -233,10 +233,8 @@ class _GoalThenAction(nn.Module):
         super().__init__()
         self.goal, self.action = goal, action
 
-    def forward(self, obs: Float[Tensor, "*seeds B S"]) -> Float[Tensor, "*seeds B A"]:
-        stacked = obs if obs.ndim == 3 else obs.unsqueeze(0)  # a policy of one seed works on [B, S]
-        action = self.action(torch.cat((stacked, self.goal(stacked)), -1))
-        return action.reshape(*obs.shape[:-1], -1)
+    def forward(self, obs: Float[Tensor, "E B S"]) -> Float[Tensor, "E B A"]:
+        return self.action(torch.cat((obs, self.goal(obs)), -1))
 
 
 def load(checkpoint: Path | None, task: Task) -> Policy:

@@ -31,8 +31,8 @@ def _names(word: str) -> bool:
     return word == "--config" or word.startswith("--config=")
 
 
-def check_config(path: str) -> None:
-    """See that a configuration can be read and is made of sections.
+def check_config(path: str) -> dict[str, Any]:
+    """A configuration's content, seen to be readable and made of sections.
 
     Raises:
         InputError: missing, unreadable, not YAML, or not a mapping of sections.
@@ -53,8 +53,9 @@ def check_config(path: str) -> None:
         raise InputError(f"The configuration {path} must be a mapping with the sections {', '.join(sections)}.")
     for name in sections:
         section = content.get(name)
-        if section is not None and not isinstance(section, (dict, str) if name == "model" else dict):
+        if section is not None and not isinstance(section, dict if name == "trainer" else (dict, str)):
             raise InputError(f"{name} in the configuration {path} must be a mapping, got {section!r}.")
+    return content
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:

@@ -39,6 +39,8 @@ __all__ = ["FitCLI", "main"]
 
 _RUN_OF_PARENT = "CDSA_RUN_DIRECTORY"
 """Processes that Lightning starts beside the first one share its run directory."""
+_CLASSES = {"model": "cdsa_lightning.training.CDSAModule", "data": "cdsa_lightning.data.TransitionData"}
+"""What is trained, and on what, where nothing else is named."""
 
 
 class FitCLI(LightningCLI):
@@ -62,12 +64,6 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--num_threads", type=int, default=1, help="CPU threads; these networks are too small for more."
         )
-        parser.set_defaults(
-            {
-                "model": {"class_path": "cdsa_lightning.training.CDSAModule"},
-                "data": {"class_path": "cdsa_lightning.data.TransitionData"},
-            }
-        )
         self.options = parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -77,8 +73,8 @@ class FitCLI(LightningCLI):
             InputError: what cannot be parsed or resumed.
         """
         self.argv = args[1:]
-        for path in config_paths(self.argv):
-            check_config(path)
+        configs = [check_config(path) for path in config_paths(self.argv)]
+        args = [args[0], *_default_classes(self.argv, configs), *self.argv]
         try:
             super().parse_arguments(parser, args)
         except ArgumentError as error:
@@ -184,6 +180,21 @@ class FitCLI(LightningCLI):
                 if folder.is_dir() and not any(folder.iterdir()):
                     folder.rmdir()
         return ""
+
+
+def _default_classes(argv: list[str], configs: list[dict[str, Any]]) -> list[str]:
+    """Options that name the classes which neither `argv` nor a configuration names.
+
+    Defaults of the parser would do the same, and leave their arguments to any class that is named instead of them.
+    """
+    options: list[str] = []
+    for section, class_path in _CLASSES.items():
+        words = {word.partition("=")[0] for word in argv}
+        given = [config.get(section) for config in configs]
+        named = any(isinstance(part, str) or "class_path" in (part or {}) for part in given)
+        if not named and not words & {f"--{section}", f"--{section}.class_path"}:
+            options += [f"--{section}", class_path]
+    return options
 
 
 def _without_checkpoint(argv: list[str]) -> list[str]:

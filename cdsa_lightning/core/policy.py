@@ -96,11 +96,11 @@ class NormalizedPolicy(Policy):
     """A network on standardised observations: clip(offset + scale * net((obs - mean) / std)).
 
     Args:
-        net: Maps [B, S] to [B, A] (or [E, B, S] to [E, B, A] with `num_seeds`).
+        net: Maps [B, S] to [B, A]; [E, B, S] to [E, B, A] where `num_seeds` is given.
         low, high: Action bounds, [A].
         obs_mean, obs_std: Statistics of each observation entry, [S]; zeros and ones where the net takes raw values.
         unit_output: True where the net's outputs in [-1, 1] span the bounds; False where they are in environment units.
-        num_seeds: Training seeds held by `net`.
+        num_seeds: Training seeds E that `net` holds side by side, 1 included; None for a net without a seed axis.
 
     Raises:
         InputError: an entry of `obs_std` is not positive.
@@ -117,11 +117,11 @@ class NormalizedPolicy(Policy):
         obs_mean: Any,
         obs_std: Any,
         unit_output: bool = False,
-        num_seeds: int = 1,
+        num_seeds: int | None = None,
     ) -> None:
         super().__init__(low, high)
-        self.net = net
-        self.num_seeds = num_seeds
+        self.net, self.stacked = net, num_seeds is not None
+        self.num_seeds = num_seeds or 1
         self.unit_output = unit_output
         obs_std = torch.as_tensor(obs_std, dtype=torch.float32).clone()
         if not bool((obs_std > 0).all()):
@@ -130,7 +130,11 @@ class NormalizedPolicy(Policy):
         self.register_buffer("obs_std", obs_std)
 
     def forward(self, obs: Float[Tensor, "*seeds B S"]) -> Float[Tensor, "*seeds B A"]:
-        action = self.net((obs - self.obs_mean) / self.obs_std)
+        normalized = (obs - self.obs_mean) / self.obs_std
+        if self.stacked and obs.ndim == 2:  # one seed works on [B, S]
+            action = self.net(normalized.unsqueeze(0)).squeeze(0)
+        else:
+            action = self.net(normalized)
         if self.unit_output:
             action = (self.low + self.high) / 2 + (self.high - self.low) / 2 * action
         return self.clip(action)

@@ -122,10 +122,10 @@ def make_por_authors(folder, task):
 
 
 def run_checkpoint(kind, **settings):
-    """A function that writes what `cdsa fit` would for the module `kind`, untrained, of two seeds."""
+    """A function that writes what `cdsa fit` would for the module `kind`, untrained, of two seeds unless told."""
 
-    def make(folder, task):
-        module, rng = kind(seeds=(0, 1), **settings), np.random.default_rng(0)
+    def make(folder, task, seeds=(0, 1)):
+        module, rng = kind(seeds=seeds, **settings), np.random.default_rng(0)
         low, high = np.asarray(task.low, float).tolist(), np.asarray(task.high, float).tolist()
         info = DataInfo(
             **{"task": task.name, "env_id": task.env_id, "source": "npz:none", "provenance": "npz", "fingerprint": "0"},
@@ -207,3 +207,6 @@ CHECKPOINTS = {
     "torchscript": make_torchscript,
 }
 """Entry point -> function(folder, task) that writes a checkpoint for `task` and returns its path (None: needs none)."""
+
+TRAINED = {name: make for name, make in CHECKPOINTS.items() if make.__qualname__.startswith(run_checkpoint.__name__)}
+"""Those of them that `cdsa fit` trains, whose functions also take the seeds."""

@@ -10,7 +10,7 @@ from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.registry import inspect_checkpoint, load_policy, names
 from cdsa_lightning.tasks import get_task
 
-from .checkpoints import CHECKPOINTS, make_nothing
+from .checkpoints import CHECKPOINTS, TRAINED, make_nothing
 
 ROWS = 7
 FROM_FILES = [name for name in names() if CHECKPOINTS.get(name) not in (None, make_nothing)]
@@ -207,3 +207,10 @@ def test_the_entry_points_of_this_project_are_installed():
     assert {"corl", "d3rlpy", "iql", "mlp", "onnx", "por_authors", "random", "sb3", "shortest_path"} <= set(names())
     assert {"torch_export", "torchscript"} <= set(names())
     assert {"bc", "bc10", "td3_bc"} <= set(names())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_one_training_seed_is_a_policy_like_any_other(name, task, tmp_path):
+    policy = load_policy(name, TRAINED[name](tmp_path, task, seeds=(3,)), task)
+    assert policy.num_seeds == 1
+    assert answer(policy, observations(policy, task)).shape == (ROWS, task.action_dim)

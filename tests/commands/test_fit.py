@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import resource
 import signal
@@ -13,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
+from cdsa_baselines.iql import IQL
 from cdsa_lightning.checkpoints import read_checkpoint
 from cdsa_lightning.cli import main
 from cdsa_lightning.core.artifact import read_header
@@ -200,3 +203,10 @@ def test_help_and_print_config_do_not_train(here, capsys):
     shown = capsys.readouterr().out
     assert "--checkpoint_every" in shown and f"task: {TASK}" in shown
     assert not list(here.iterdir())
+
+
+def test_another_model_keeps_its_own_defaults(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "--model", "cdsa_baselines.iql.IQL", "--data.task", TASK, "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]
+    assert shown["inner_steps"] == inspect.signature(IQL).parameters["inner_steps"].default != 20
