@@ -16,7 +16,6 @@ second is taken here, because transitions do not carry the next action; both est
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -150,11 +149,10 @@ class OneStep(SteppedModule):
             raise InputError(f"One-step RL has three phases; max_steps must be at least 3, got {steps}.")
         policy = max(1, round(policy * steps / full))
         behavior = min(max(1, round(behavior * steps / full)), steps - policy - 1)
-        warnings.warn(
-            f"max_steps {steps} shortens the phases of One-step RL to {behavior}, {steps - policy - behavior} and "
-            f"{policy} steps, from {self.lengths[0]}, {self.lengths[1]} and {self.lengths[2]}.",
-            stacklevel=2,
-        )
+        if self.trainer.is_global_zero:
+            published = ", ".join(str(length) for length in self.lengths)
+            told = f"{behavior}, {steps - policy - behavior} and {policy} steps, in proportion to {published}"
+            print(f"max_steps {steps} shortens the three phases of One-step RL to {told}.", flush=True)
         return [behavior, steps - policy]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
