@@ -37,7 +37,8 @@ class NoisyPolicy(Policy):
         super().__init__(policy.low, policy.high)
         if not 0 <= std < float("inf"):
             raise InputError(f"The noise's standard deviation must be 0 or more and finite, got {std}.")
-        self.policy, self.std, self.num_seeds = policy, std, policy.num_seeds
+        self.policy, self.std = policy, std
+        self.num_seeds, self.on_host = policy.num_seeds, policy.on_host
         # On the CPU wherever the policy lives: the same noise on every device.
         self._generator = torch.Generator().manual_seed(seed)
 

@@ -11,6 +11,7 @@ import os
 import pickle
 import signal
 import threading
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
         InputError: no such file, damaged, or written by something else.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*dispatching to 'torch.jit.load'.*")  # which weights_only then refuses
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         missing = {"run_name", "data", "hyper_parameters", "state_dict"} - set(checkpoint)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None

@@ -238,7 +238,7 @@ class CorrectedPolicy(Policy):
         if self.coefficients.gate is not None and not bool(corrector.noise_quantiles.any()):
             raise InputError("gate needs the data's noise, which was not measured: call corrector.measure_noise first.")
         self.num_seeds = max(policy.num_seeds, corrector.num_seeds)
-        self.stochastic = policy.stochastic
+        self.stochastic, self.on_host = policy.stochastic, policy.on_host
         self.eval()
 
     def reseed(self, seed: int) -> None:
