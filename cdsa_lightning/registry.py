@@ -6,7 +6,7 @@ A baseline is one function ``load(checkpoint: Path | None, task: Task) -> Policy
     por = "my_package.por:load"
 
 Where it reads files, the same module may offer ``inspect(path: Path) -> Inspection | None``, which tells what a file of
-its kind holds and runs nothing in it; `cdsa inspect` asks them all. Beside ``load_best`` it is called ``inspect_best``.
+its kind holds and runs nothing in it; `cdsa inspect` asks them all. Both may be functions of a module, or of a class.
 
 The baselines that ship with this project come through the same door; nothing here knows their names.
 """
@@ -116,9 +116,11 @@ def inspect_checkpoint(path: Path | str) -> Findings:
 
 
 def _inspector(point: importlib.metadata.EntryPoint) -> Callable[[Path], Inspection | None] | None:
-    """The function beside the loader of `point`, which has been imported; None where there is none."""
-    ending = point.attr.removeprefix("load") if point.attr.startswith("load") else ""
-    look: Any = getattr(sys.modules[point.module], f"inspect{ending}", None)
+    """What is called ``inspect`` beside the loader of `point`, which has been imported; None where there is none."""
+    beside: Any = sys.modules[point.module]
+    for part in point.attr.split(".")[:-1]:
+        beside = getattr(beside, part)
+    look: Any = getattr(beside, "inspect", None)
     return look if callable(look) else None  # it may also be a module: Python's own `inspect`
 
 

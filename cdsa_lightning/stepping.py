@@ -9,6 +9,7 @@ On several devices each process takes its slice of every joint batch and gradien
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterable
@@ -18,15 +19,18 @@ from typing import Any, Self
 import torch
 from jaxtyping import Float
 from lightning import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdsa_lightning.checkpoints import inspect_run, read_checkpoint
+from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.tasks import Task
 from cdsa_lightning.updates import ParameterGroup, Updates, flatten
 
-__all__ = ["ParameterGroup", "SteppedModule", "flatten", "inspect_run"]
+__all__ = ["Baseline", "ParameterGroup", "SteppedModule", "flatten"]
 
 
 class SteppedModule(LightningModule):
@@ -201,3 +205,48 @@ class SteppedModule(LightningModule):
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step)
             logger.save()
+
+
+class Baseline(SteppedModule):
+    """A SteppedModule whose result is a policy. Its entry point names ``package.module:Class.load``.
+
+    A subclass writes `policy`, for instance as ``return self.acting(self.actor)``.
+    """
+
+    standardised: bool = False
+    """Whether its networks see (obs - mean) / std; it then has a `standardize` with these two vectors."""
+
+    def policy(self) -> Policy:
+        """What it has learned, every seed of it."""
+        raise NotImplementedError  # abstract
+
+    def acting(self, net: nn.Module) -> Policy:
+        """`net` as a policy: it maps what the networks see, [E, B, S], to actions in [-1, 1], [E, B, A]."""
+        info, net = self.data_info, copy.deepcopy(net).requires_grad_(False)
+        mean, std = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
+        if self.standardised:
+            mean, std = self.standardize.mean, self.standardize.std  # type: ignore[assignment]
+        policy = NormalizedPolicy(net, info.low, info.high, mean, std, unit_output=True, num_seeds=len(self.seeds))
+        return policy.to(self.device).eval()
+
+    @classmethod
+    def fit_command(cls, task: Task) -> str:
+        """The command that trains it on a task."""
+        return f"cdsa fit --config configs/baselines/{cls.run_name}.yaml --data.task {task.name}"
+
+    @classmethod
+    def load(cls, checkpoint: Path | None, task: Task) -> Policy:
+        """A checkpoint of `cdsa fit`.
+
+        Raises:
+            InputError: no checkpoint, or one of another algorithm or task.
+        """
+        if checkpoint is None:
+            command = cls.fit_command(task)
+            raise InputError(f"The baseline {cls.run_name!r} needs a checkpoint. Train one with '{command}'.")
+        return cls.restore(checkpoint, task.name).policy()
+
+    @classmethod
+    def inspect(cls, path: Path) -> Inspection | None:
+        """What a checkpoint of this algorithm holds; None for any other file."""
+        return inspect_run(path, cls.run_name, cls.standardised)

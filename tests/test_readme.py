@@ -90,7 +90,7 @@ def test_the_clone_of_the_extending_page_trains_and_is_restored(workshop):
     exec(compile(code, "extending.md", "exec"), names)  # noqa: S102
     npz = write_npz(workshop / "clone.npz")
     train(names["Clone"](), npz, 20, workshop / "clone")
-    policy = names["load"](workshop / "clone" / "last.ckpt", get_task(TASK))
+    policy = names["Clone"].load(workshop / "clone" / "last.ckpt", get_task(TASK))
     assert policy(torch.rand(2, 5, 4)).shape == (2, 5, 2)
 
 

@@ -232,12 +232,18 @@ def test_the_baseline_that_knows_a_file_tells_what_it_is(announce, file):
     assert not findings.refusals and not findings.unable
 
 
-def test_an_answer_belongs_to_the_loader_of_the_same_ending(announce, file):
-    body = "return Inspection('best', 'A', 4, 2, 'none')"
-    announce("best", "stranger_best:load_best", inspecting(body, "load_best", "inspect_best"))
-    assert inspect_checkpoint(file).claims["best"].format == "best"
-    announce("best", "stranger_other:load_other", inspecting(body, "load_other", "inspect"))
-    assert "best" not in inspect_checkpoint(file).readers
+def test_the_answer_is_looked_for_beside_the_loader_in_its_class(announce, file):
+    source = """
+        from cdsa_lightning.inspection import Inspection
+        class Held:
+            @classmethod
+            def load(cls, checkpoint, task): ...
+            @classmethod
+            def inspect(cls, path):
+                return Inspection("of the class", "A", 4, 2, "none")
+    """
+    announce("held", "stranger_held:Held.load", source)
+    assert inspect_checkpoint(file).claims["held"].format == "of the class"
 
 
 def test_a_baseline_may_pass_over_a_file_or_say_nothing_at_all(announce, file):

@@ -11,24 +11,21 @@ trajectories are cloned is a matter of the data, `--data.top_fraction`; `BC10` i
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from torch import Tensor, nn
 
-from cdsa_baselines._nets import ActionBox, Standardizer, frozen_copy
+from cdsa_baselines._nets import ActionBox, Standardizer
 from cdsa_lightning.core.nets import stacked_mlp
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["BC", "BC10", "inspect", "inspect_best", "load", "load_best"]
+__all__ = ["BC", "BC10"]
 
 
-class BC(SteppedModule):
+class BC(Baseline):
     """Trains a deterministic policy to answer as the data do.
 
     Args:
@@ -40,6 +37,7 @@ class BC(SteppedModule):
     """
 
     run_name = "bc"
+    standardised = True
 
     def __init__(
         self,
@@ -67,10 +65,7 @@ class BC(SteppedModule):
 
     def policy(self) -> Policy:
         """The actor of every seed, in the environment's units."""
-        info, actor = self.data_info, nn.Sequential(frozen_copy(self.actor), nn.Tanh())
-        mean, std = self.standardize.mean, self.standardize.std
-        policy = NormalizedPolicy(actor, info.low, info.high, mean, std, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
+        return self.acting(nn.Sequential(self.actor, nn.Tanh()))
 
 
 class BC10(BC):
@@ -85,40 +80,3 @@ class BC10(BC):
                 "10%BC clones the best trajectories, and these are all of them. Choose the tenth with "
                 "--data.top_fraction 0.1, or train BC."
             )
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """BC's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    return _restored(BC, checkpoint, task)
-
-
-def load_best(checkpoint: Path | None, task: Task) -> Policy:
-    """10%BC's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    return _restored(BC10, checkpoint, task)
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of BC holds; None for any other file."""
-    return inspect_run(path, BC.run_name, standardised=True)
-
-
-def inspect_best(path: Path) -> Inspection | None:
-    """What a checkpoint of 10%BC holds; None for any other file."""
-    return inspect_run(path, BC10.run_name, standardised=True)
-
-
-def _restored(kind: type[BC], checkpoint: Path | None, task: Task) -> Policy:
-    if checkpoint is None:
-        raise InputError(
-            f"The baseline {kind.run_name!r} needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/{kind.run_name}.yaml --data.task {task.name}'."
-        )
-    return kind.restore(checkpoint, task.name).policy()

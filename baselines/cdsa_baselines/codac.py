@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,15 +28,13 @@ from torch import Tensor, nn
 from cdsa_baselines._nets import ActionBox, TanhGaussianActor, Target, frozen_copy, require_reward, reward_transform
 from cdsa_baselines._quantiles import QuantileTwins, partition, quantile_huber, uniform
 from cdsa_baselines._tables import boolean, task_settings
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError, unknown_name
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["CODAC", "inspect", "load"]
+__all__ = ["CODAC"]
 
 RISKS = ("neutral", "cvar")
 MAX_MULTIPLIER = 1e6
@@ -46,7 +43,7 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
 }
 
 
-class CODAC(SteppedModule):
+class CODAC(Baseline):
     """Trains CODAC on a task's transitions, or online; a setting left at None is the authors' for the task.
 
     Args:
@@ -246,26 +243,4 @@ class CODAC(SteppedModule):
 
     def policy(self) -> Policy:
         """The deterministic action of every seed, in the environment's units."""
-        info, actor = self.data_info, frozen_copy(self.actor)
-        zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
-        policy = NormalizedPolicy(actor, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """CODAC's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        raise InputError(
-            "The baseline 'codac' needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/codac.yaml --data.task {task.name}'."
-        )
-    return CODAC.restore(checkpoint, task.name).policy()
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of CODAC holds; None for any other file."""
-    return inspect_run(path, CODAC.run_name)
+        return self.acting(self.actor)

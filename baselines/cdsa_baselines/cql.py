@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -34,22 +33,20 @@ from cdsa_baselines._nets import (
     require_reward,
     reward_transform,
 )
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["CQL", "inspect", "load"]
+__all__ = ["CQL"]
 
 HIDDEN_LAYERS = 3
 MAX_MULTIPLIER = 1e6
 ROWS_AT_ONCE = 1024
 
 
-class CQL(SteppedModule):
+class CQL(Baseline):
     """Trains CQL(H) on a task's transitions; the defaults are the authors' for MuJoCo tasks.
 
     Args:
@@ -73,6 +70,7 @@ class CQL(SteppedModule):
     """
 
     run_name = "cql"
+    standardised = True
     cloning: Tensor
 
     def __init__(
@@ -189,10 +187,7 @@ class CQL(SteppedModule):
 
     def policy(self) -> Policy:
         """The deterministic action of every seed, in the environment's units."""
-        info, actor = self.data_info, frozen_copy(self.actor)
-        mean, std = self.standardize.mean, self.standardize.std
-        policy = NormalizedPolicy(actor, info.low, info.high, mean, std, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
+        return self.acting(self.actor)
 
 
 def judge(
@@ -216,22 +211,3 @@ def tanh_gaussian_log_prob(
     action = action.clamp(-1 + 1e-6, 1 - 1e-6)
     gaussian = -0.5 * ((action.atanh() - mean) * (-log_std).exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
     return (gaussian - (1 - action.square()).log()).sum(-1, keepdim=True)
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of CQL holds; None for any other file."""
-    return inspect_run(path, CQL.run_name, standardised=True)
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """CQL's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        raise InputError(
-            "The baseline 'cql' needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/cql.yaml --data.task {task.name}'."
-        )
-    return CQL.restore(checkpoint, task.name).policy()

@@ -12,7 +12,6 @@ by -1 on AntMaze. The policy's mean is tanh of a network, its deviation is free 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,20 +27,18 @@ from cdsa_baselines._nets import (
     reward_transform,
 )
 from cdsa_lightning.core.nets import stacked_mlp
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["IQL", "inspect", "load"]
+__all__ = ["IQL"]
 
 MAX_WEIGHT = 100.0
 
 
-class IQL(SteppedModule):
+class IQL(Baseline):
     """Trains IQL on a task's transitions; the defaults are the authors' for MuJoCo tasks.
 
     Args:
@@ -124,26 +121,4 @@ class IQL(SteppedModule):
 
     def policy(self) -> Policy:
         """The mean action of every seed, in the environment's units."""
-        info, actor = self.data_info, frozen_copy(self.actor)
-        zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
-        policy = NormalizedPolicy(actor, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """IQL's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        raise InputError(
-            "The baseline 'iql' needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/iql.yaml --data.task {task.name}'."
-        )
-    return IQL.restore(checkpoint, task.name).policy()
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of IQL holds; None for any other file."""
-    return inspect_run(path, IQL.run_name)
+        return self.acting(self.actor)

@@ -17,7 +17,6 @@ second is taken here, because transitions do not carry the next action; both est
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,15 +25,13 @@ from torch import Generator, Tensor, nn
 
 from cdsa_baselines._nets import ActionBox, Target, frozen_copy, gaussian_log_prob
 from cdsa_lightning.core.nets import stacked_mlp
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError, unknown_name
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["IMPROVEMENTS", "OneStep", "inspect", "load"]
+__all__ = ["IMPROVEMENTS", "OneStep"]
 
 IMPROVEMENTS = ("reverse_kl", "exponential")
 MAX_WEIGHT = 100.0
@@ -60,7 +57,7 @@ class _Gaussian(nn.Module):
         return mean, low + (high - low) / 2 * (log_std + 1)
 
 
-class OneStep(SteppedModule):
+class OneStep(Baseline):
     """Trains One-step RL on a task's transitions; the defaults are the authors'.
 
     A run of fewer steps than the three phases have shortens them alike, a longer one goes on improving the policy.
@@ -222,26 +219,4 @@ class OneStep(SteppedModule):
 
     def policy(self) -> Policy:
         """The mean action of every seed, in the environment's units; before the third phase that of the behaviour."""
-        info, actor = self.data_info, frozen_copy(self.actor)
-        zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
-        policy = NormalizedPolicy(actor, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """The policy of One-step RL from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        raise InputError(
-            "The baseline 'onestep' needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/onestep.yaml --data.task {task.name}'."
-        )
-    return OneStep.restore(checkpoint, task.name).policy()
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of One-step RL holds; None for any other file."""
-    return inspect_run(path, OneStep.run_name)
+        return self.acting(self.actor)

@@ -34,15 +34,14 @@ from cdsa_baselines._nets import (
     reward_transform,
 )
 from cdsa_baselines._tables import boolean, task_settings
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError, unknown_name
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 from cdsa_lightning.tasks import Task
 
-__all__ = ["POR", "inspect", "load"]
+__all__ = ["POR"]
 
 MAX_WEIGHT = 100.0
 VARIANTS = ("por_r", "por_q")
@@ -52,7 +51,7 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
 }
 
 
-class POR(SteppedModule):
+class POR(Baseline):
     """Trains POR on a task's transitions; a setting left at None is the authors' for the task.
 
     Args:
@@ -220,10 +219,12 @@ class POR(SteppedModule):
 
     def policy(self) -> Policy:
         """The mean of pi at the mean of g, for every seed, in the environment's units."""
-        info, net = self.data_info, _GoalThenAction(frozen_copy(self.goal), frozen_copy(self.action))
-        zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
-        policy = NormalizedPolicy(net, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
+        return self.acting(_GoalThenAction(self.goal, self.action))
+
+    @classmethod
+    def fit_command(cls, task: Task) -> str:
+        both = task_settings("por.csv", COLUMNS, task.name)["variant"] == "por_q"  # its first phase counts as well
+        return f"{super().fit_command(task)}{' --trainer.max_steps 2000000' if both else ''}"
 
 
 class _GoalThenAction(nn.Module):
@@ -235,23 +236,3 @@ class _GoalThenAction(nn.Module):
 
     def forward(self, obs: Float[Tensor, "E B S"]) -> Float[Tensor, "E B A"]:
         return self.action(torch.cat((obs, self.goal(obs)), -1))
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """POR's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        both = task_settings("por.csv", COLUMNS, task.name)["variant"] == "por_q"
-        raise InputError(
-            "The baseline 'por' needs a checkpoint. Train one with 'cdsa fit --config configs/baselines/por.yaml "
-            f"--data.task {task.name}{' --trainer.max_steps 2000000' if both else ''}'."
-        )
-    return POR.restore(checkpoint, task.name).policy()
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of POR holds; None for any other file."""
-    return inspect_run(path, POR.run_name)

@@ -15,25 +15,22 @@ It learns from a data set (`TransitionData`) as well as from what it does itself
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from cdsa_baselines._nets import ActionBox, TanhGaussianActor, Target, Twins, frozen_copy
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["SAC", "inspect", "load"]
+__all__ = ["SAC"]
 
 
-class SAC(SteppedModule):
+class SAC(Baseline):
     """Trains SAC, online or on a task's transitions; the defaults are the authors'.
 
     Args:
@@ -129,26 +126,4 @@ class SAC(SteppedModule):
 
     def policy(self) -> Policy:
         """The deterministic action of every seed, in the environment's units."""
-        info, actor = self.data_info, frozen_copy(self.actor)
-        zeros, ones = torch.zeros(info.obs_dim), torch.ones(info.obs_dim)
-        policy = NormalizedPolicy(actor, info.low, info.high, zeros, ones, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of SAC holds; None for any other file."""
-    return inspect_run(path, SAC.run_name)
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """SAC's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        raise InputError(
-            "The baseline 'sac' needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/sac.yaml --data.task {task.name}'."
-        )
-    return SAC.restore(checkpoint, task.name).policy()
+        return self.acting(self.actor)

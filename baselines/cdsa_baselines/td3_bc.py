@@ -12,25 +12,22 @@ parameters; the authors' code moves the critic within the step, before the actor
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from cdsa_baselines._nets import ActionBox, Standardizer, Target, Twins, frozen_copy
 from cdsa_lightning.core.nets import stacked_mlp
-from cdsa_lightning.core.policy import NormalizedPolicy, Policy
+from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.inspection import Inspection
-from cdsa_lightning.stepping import ParameterGroup, SteppedModule, inspect_run
-from cdsa_lightning.tasks import Task
+from cdsa_lightning.stepping import Baseline, ParameterGroup
 
-__all__ = ["TD3BC", "inspect", "load"]
+__all__ = ["TD3BC"]
 
 
-class TD3BC(SteppedModule):
+class TD3BC(Baseline):
     """Trains TD3+BC on a task's transitions; the defaults are the authors'.
 
     Args:
@@ -51,6 +48,7 @@ class TD3BC(SteppedModule):
     """
 
     run_name = "td3_bc"
+    standardised = True
 
     def __init__(
         self,
@@ -124,26 +122,4 @@ class TD3BC(SteppedModule):
 
     def policy(self) -> Policy:
         """The actor of every seed, in the environment's units."""
-        info, actor = self.data_info, nn.Sequential(frozen_copy(self.actor), nn.Tanh())
-        mean, std = self.standardize.mean, self.standardize.std
-        policy = NormalizedPolicy(actor, info.low, info.high, mean, std, unit_output=True, num_seeds=len(self.seeds))
-        return policy.to(self.device).eval()
-
-
-def load(checkpoint: Path | None, task: Task) -> Policy:
-    """TD3+BC's policy from a checkpoint of `cdsa fit`.
-
-    Raises:
-        InputError: no checkpoint, or one of another algorithm or task.
-    """
-    if checkpoint is None:
-        raise InputError(
-            "The baseline 'td3_bc' needs a checkpoint. Train one with "
-            f"'cdsa fit --config configs/baselines/td3_bc.yaml --data.task {task.name}'."
-        )
-    return TD3BC.restore(checkpoint, task.name).policy()
-
-
-def inspect(path: Path) -> Inspection | None:
-    """What a checkpoint of TD3+BC holds; None for any other file."""
-    return inspect_run(path, TD3BC.run_name, standardised=True)
+        return self.acting(nn.Sequential(self.actor, nn.Tanh()))

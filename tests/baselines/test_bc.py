@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.bc import BC, BC10, load, load_best
+from cdsa_baselines.bc import BC, BC10
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
 from training_data import TASK, train, write_npz
@@ -78,7 +78,7 @@ def mixed(tmp_path):
     return tmp_path / "mixed.npz"
 
 
-@pytest.mark.parametrize(("kind", "restore", "share"), [(BC, load, 1.0), (BC10, load_best, 0.1)])
+@pytest.mark.parametrize(("kind", "restore", "share"), [(BC, BC.load, 1.0), (BC10, BC10.load, 0.1)])
 def test_all_data_are_cloned_or_the_best_tenth(mixed, tmp_path, kind, restore, share):
     module = kind(seeds=(0, 1), hidden=32, lr=2e-3)
     train(module, mixed, 600, tmp_path / "run", batch_size=128, top_fraction=share)
@@ -97,10 +97,10 @@ def test_the_tenth_is_not_trained_on_all_data_by_mistake(npz, tmp_path):
 def test_the_two_do_not_take_each_others_checkpoints(npz, tmp_path):
     train(BC(seeds=(0,), hidden=8), npz, 10, tmp_path / "run")
     with pytest.raises(InputError, match="not a checkpoint of 'bc10': it holds 'bc'. Name it with --baseline bc"):
-        load_best(tmp_path / "run" / "last.ckpt", get_task(TASK))
+        BC10.load(tmp_path / "run" / "last.ckpt", get_task(TASK))
 
 
-@pytest.mark.parametrize(("restore", "name"), [(load, "bc"), (load_best, "bc10")])
+@pytest.mark.parametrize(("restore", "name"), [(BC.load, "bc"), (BC10.load, "bc10")])
 def test_a_missing_checkpoint_names_the_command_that_makes_one(restore, name):
     with pytest.raises(InputError, match=f"cdsa fit --config configs/baselines/{name}.yaml --data.task {TASK}"):
         restore(None, get_task(TASK))

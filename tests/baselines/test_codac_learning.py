@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning import Trainer
 
-from cdsa_baselines.codac import CODAC, load
+from cdsa_baselines.codac import CODAC
 from cdsa_lightning.data import DataInfo
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.replay import ReplayData
@@ -39,7 +39,7 @@ def info_of(task):
 
 
 def act(root):
-    return load(root / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4)) / 0.1
+    return CODAC.load(root / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4)) / 0.1
 
 
 def tempting(unit, rng):
@@ -129,7 +129,7 @@ def test_what_is_chosen_counts(tmp_path):
 
 def test_a_missing_checkpoint_names_the_command_that_makes_one():
     with pytest.raises(InputError, match=r"configs/baselines/codac.yaml --data.task risky-pointmass"):
-        load(None, get_task(TASK))
+        CODAC.load(None, get_task(TASK))
 
 
 @pytest.mark.parametrize(

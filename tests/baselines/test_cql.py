@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdsa_baselines._nets import Twins
-from cdsa_baselines.cql import CQL, judge, load
+from cdsa_baselines.cql import CQL, judge
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch
 from cdsa_lightning.errors import InputError
@@ -205,7 +205,7 @@ def test_it_learns_the_rewarded_action(tmp_path):
     npz = write_bandit(tmp_path / "bandit.npz", -1, lambda unit: -((unit - [0.5, -0.5]) ** 2).sum(-1))
     module = CQL(seeds=(0, 1), hidden=32, samples=4, alpha=0.5, cloning_steps=50, lr=2e-3, policy_lr=2e-3)
     train(module, npz, 400, tmp_path / "run", batch_size=64)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    act = CQL.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
     assert (act - torch.tensor([0.05, -0.05])).abs().mean() < 0.02
 
 
@@ -214,7 +214,7 @@ def test_the_conservative_term_keeps_the_policy_among_the_data(tmp_path, alpha, 
     npz = write_bandit(tmp_path / "half.npz", 0, lambda unit: -unit.sum(-1))  # tempts to leave on the left
     module = CQL(seeds=(0, 1), hidden=32, samples=4, alpha=alpha, cloning_steps=0, lr=2e-3, policy_lr=2e-3)
     train(module, npz, 300, tmp_path / "run", batch_size=64)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    act = CQL.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
     assert bool((act.mean(1) > 0).all()) is stays
 
 
@@ -222,7 +222,7 @@ def test_the_policy_acts_as_the_actor_on_standardised_observations(npz, tmp_path
     module = CQL(seeds=(0, 1), **SMALL)
     train(module, npz, 20, tmp_path / "run")
     obs, info = torch.rand(2, 30, 4), module.data_info
-    policy = load(tmp_path / "run" / "last.ckpt", get_task(TASK))
+    policy = CQL.load(tmp_path / "run" / "last.ckpt", get_task(TASK))
     for seed in range(2):
         plain = plain_mlp(module.actor.net, seed).float()
         seen = (obs[seed] - torch.tensor(info.obs_mean)) / (torch.tensor(info.obs_std) + 1e-3)
@@ -231,7 +231,7 @@ def test_the_policy_acts_as_the_actor_on_standardised_observations(npz, tmp_path
 
 def test_a_missing_checkpoint_names_the_command_that_makes_one():
     with pytest.raises(InputError, match=r"cdsa fit --config configs/baselines/cql.yaml --data.task risky-pointmass"):
-        load(None, get_task(TASK))
+        CQL.load(None, get_task(TASK))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.iql import IQL, load
+from cdsa_baselines.iql import IQL
 from cdsa_lightning.data import Batch
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
@@ -152,14 +152,14 @@ def test_it_learns_the_rewarded_action(tmp_path):
     )  # fmt: skip
     module = IQL(seeds=(0, 1), hidden=32, reward="raw", lr=1e-3, beta=10.0)
     train(module, tmp_path / "bandit.npz", 1500, tmp_path / "run", batch_size=128)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    act = IQL.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
     assert (act.mean(1) - torch.tensor([0.05, -0.05])).abs().max() < 0.02
     assert (act - torch.tensor([0.05, -0.05])).abs().mean() < 0.02
 
 
 def test_a_missing_checkpoint_names_the_command_that_makes_one():
     with pytest.raises(InputError, match=r"cdsa fit --config configs/baselines/iql.yaml --data.task risky-pointmass"):
-        load(None, get_task(TASK))
+        IQL.load(None, get_task(TASK))
 
 
 @pytest.mark.parametrize("settings", [{"expectile": 1.0}, {"reward": "scaledd"}])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.onestep import OneStep, load
+from cdsa_baselines.onestep import OneStep
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
 from training_data import TASK, train, write_npz
@@ -168,7 +168,7 @@ def test_it_learns_the_rewarded_action(tmp_path, improvement):
     phases = {"behavior_steps": 150, "critic_steps": 600, "policy_steps": 350}
     module = OneStep(improvement, 0.01, 10.0, hidden=32, lr=3e-3, seeds=(0, 1), **phases)
     train(module, tmp_path / "bandit.npz", 1100, tmp_path / "run", batch_size=64)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    act = OneStep.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
     assert (act.mean(1) - torch.tensor([0.03, -0.03])).abs().max() < 0.015
     assert (act - torch.tensor([0.03, -0.03])).abs().mean() < 0.015
 
@@ -186,7 +186,7 @@ def test_the_deviation_stays_between_its_bounds(npz, tmp_path):
 
 def test_a_missing_checkpoint_names_the_command_that_makes_one():
     with pytest.raises(InputError, match=r"configs/baselines/onestep.yaml --data.task risky-pointmass"):
-        load(None, get_task(TASK))
+        OneStep.load(None, get_task(TASK))
 
 
 @pytest.mark.parametrize(

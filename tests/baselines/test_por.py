@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.por import POR, load
+from cdsa_baselines.por import POR
 from cdsa_lightning.tasks import get_task
 from training_data import TASK, train, write_npz
 
@@ -146,7 +146,7 @@ def test_weighted_imitation_goes_where_the_reward_is_and_finds_the_action_that_l
         "por_r", 0.7, 10.0, policy_lr=3e-3, reward="raw", value_lr=3e-3, hidden=32, action_hidden=32, seeds=(0, 1)
     )
     train(module, tmp_path / "bandit.npz", 1000, tmp_path / "run", batch_size=128)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    act = POR.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
     assert (act - torch.tensor([0.05, -0.05])).abs().mean() < 0.02
 
 

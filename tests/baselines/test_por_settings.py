@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cdsa_baselines._tables import boolean, task_settings
-from cdsa_baselines.por import POR, inspect, load
+from cdsa_baselines.por import POR
 from cdsa_lightning.checkpoints import read_checkpoint
 from cdsa_lightning.core.policy import act
 from cdsa_lightning.errors import InputError
@@ -137,7 +137,7 @@ def test_a_checkpoint_does_without_the_published_file_it_was_trained_with(npz, t
     path = goal_network(tmp_path / "goal.pt", 4, 16, 16, 4)
     train(POR(seeds=(0, 1), behavior_goal=str(path), **CLIMBING), npz, 20, tmp_path / "run")
     path.unlink()
-    assert load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 3, 4)).shape == (2, 3, 2)
+    assert POR.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 3, 4)).shape == (2, 3, 2)
 
 
 class Attack:
@@ -191,11 +191,11 @@ def test_an_absent_network_and_one_without_use_are_refused(npz, tmp_path):
 )
 def test_a_missing_checkpoint_names_the_command_that_makes_one(task, command):
     with pytest.raises(InputError, match=re.escape(f"cdsa fit --config {command}")):
-        load(None, get_task(task))
+        POR.load(None, get_task(task))
 
 
 def test_inspect_tells_the_settings_that_were_in_force(tmp_path):
-    found = inspect(run_checkpoint(POR, **SMALL)(tmp_path, get_task("hopper-medium-expert")))
+    found = POR.inspect(run_checkpoint(POR, **SMALL)(tmp_path, get_task("hopper-medium-expert")))
     assert (found.obs_dim, found.action_dim, found.num_seeds) == (11, 3, 2)
     assert "variant por_q, expectile 0.7, alpha 5.0, layer_norm True" in found.details["settings"]
 

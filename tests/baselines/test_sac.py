@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.sac import SAC, load
+from cdsa_baselines.sac import SAC
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
 from training_data import TASK, train, write_npz
@@ -113,7 +113,7 @@ def test_it_learns_the_rewarded_action_and_the_entropy_asked_for(tmp_path):
     module = SAC(seeds=(0, 1), hidden=32, lr=5e-3, target_entropy=0.0)
     train(module, bandit(tmp_path), 600, tmp_path / "run", batch_size=64)
     obs = torch.rand(2, 200, 4)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(obs)
+    act = SAC.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(obs)
     assert (act - torch.tensor([0.05, -0.05])).abs().mean() < 0.02
     with torch.no_grad():
         noise = torch.randn(2, 200, 2, generator=torch.Generator().manual_seed(0))
@@ -146,7 +146,7 @@ def test_the_statistics_of_the_data_do_not_matter(npz, tmp_path):
 
 def test_a_missing_checkpoint_names_the_command_that_makes_one():
     with pytest.raises(InputError, match=r"cdsa fit --config configs/baselines/sac.yaml --data.task risky-pointmass"):
-        load(None, get_task(TASK))
+        SAC.load(None, get_task(TASK))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_baselines.td3_bc import TD3BC, load
+from cdsa_baselines.td3_bc import TD3BC
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.tasks import get_task
 from training_data import TASK, train, write_npz
@@ -102,7 +102,7 @@ def test_it_learns_the_rewarded_action(tmp_path):
     np.savez(tmp_path / "bandit.npz", terminals=np.ones(4000, bool), **arrays)
     module = TD3BC(seeds=(0, 1), hidden=64, lr=2e-3, alpha=1.0)
     train(module, tmp_path / "bandit.npz", 1000, tmp_path / "run", batch_size=128)
-    act = load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
+    act = TD3BC.load(tmp_path / "run" / "last.ckpt", get_task(TASK))(torch.rand(2, 200, 4))
     assert (act - torch.tensor([0.05, -0.05])).abs().mean() < 0.02
 
 
@@ -110,7 +110,7 @@ def test_the_policy_acts_as_the_actor_on_standardised_observations(npz, tmp_path
     module = TD3BC(seeds=(0, 1), hidden=16)
     train(module, npz, 20, tmp_path / "run")
     obs, info = torch.rand(2, 30, 4), module.data_info
-    policy = load(tmp_path / "run" / "last.ckpt", get_task(TASK))
+    policy = TD3BC.load(tmp_path / "run" / "last.ckpt", get_task(TASK))
     for seed in range(2):
         plain = plain_mlp(module.actor, seed).float()
         wanted = 0.1 * plain((obs[seed] - torch.tensor(info.obs_mean)) / (torch.tensor(info.obs_std) + 1e-3)).tanh()
@@ -121,7 +121,7 @@ def test_a_missing_checkpoint_names_the_command_that_makes_one():
     with pytest.raises(
         InputError, match=r"cdsa fit --config configs/baselines/td3_bc.yaml --data.task risky-pointmass"
     ):
-        load(None, get_task(TASK))
+        TD3BC.load(None, get_task(TASK))
 
 
 @pytest.mark.parametrize(
