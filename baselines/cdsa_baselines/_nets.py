@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,8 @@ __all__ = [
     "require_reward",
     "reward_transform",
 ]
+
+Net = TypeVar("Net", bound=nn.Module)
 
 REWARDS = {"raw": (1.0, 0.0), "minus_one": (1.0, -1.0), "ten_minus_five": (10.0, -5.0)}
 """Name -> scale and shift of rewards; ``scaled`` (1000 over the spread of the data's returns) comes beside them."""
@@ -232,6 +235,6 @@ class Target:
         self.flat.lerp_(online, rate)
 
 
-def frozen_copy(network: nn.Module) -> nn.Module:
+def frozen_copy(network: Net) -> Net:
     """A copy that takes no gradients: what a target starts from, and what a policy takes along."""
     return copy.deepcopy(network).requires_grad_(False)

@@ -190,18 +190,27 @@ class CQL(Baseline):
         return self.acting(self.actor)
 
 
-def judge(
-    critic: nn.Module, obs: Float[Tensor, "E B S"], actions: Float[Tensor, "E B N A"]
-) -> Float[Tensor, "2 E B N"]:
-    """Both critics' values of N actions per observation, few matrix products over many rows."""
-    count = actions.shape[-2]
-    # What lies in a CPU's cache between two layers is not fetched again; a GPU wants all rows at once.
-    step = max(ROWS_AT_ONCE // count, 1) if obs.device.type == "cpu" else obs.shape[1]
-    values = []
-    for seen, tried in zip(obs.split(step, 1), actions.split(step, 1), strict=True):
-        pairs = torch.cat((seen.unsqueeze(-2).expand(-1, -1, count, -1), tried), -1)
-        values.append(critic(pairs.flatten(1, 2)).unflatten(2, (-1, count)).squeeze(-1))
-    return torch.cat(values, 2)
+def judge(critic: Twins, obs: Float[Tensor, "E B S"], actions: Float[Tensor, "E B N A"]) -> Float[Tensor, "2 E B N"]:
+    """Both critics' values of N actions per observation."""
+    seeds, batch, count, _ = actions.shape
+    if obs.device.type != "cpu" or torch.compiler.is_compiling():
+        return critic(_pairs(obs, actions).flatten(1, 2)).view(2, seeds, batch, count)
+    # One network after another, some rows after others: a CPU's cache then holds what lies between two layers.
+    piece, values = max(ROWS_AT_ONCE // count, 1), []
+    layers = [zip(*(param.unbind() for param in layer.parameters()), strict=True) for layer in critic.net.layers]
+    for network, (*hidden, last) in enumerate(zip(*layers, strict=True)):
+        seed = network % seeds
+        for some_obs, some_actions in zip(obs[seed].split(piece), actions[seed].split(piece), strict=True):
+            x = _pairs(some_obs, some_actions).flatten(0, 1)
+            for weight, bias in hidden:
+                x = torch.addmm(bias, x, weight).relu_()
+            weight, bias = last
+            values.append(torch.addmm(bias, x, weight))
+    return torch.cat(values).view(2, seeds, batch, count)
+
+
+def _pairs(obs: Float[Tensor, "*B S"], actions: Float[Tensor, "*B N A"]) -> Float[Tensor, "*B N I"]:
+    return torch.cat((obs.unsqueeze(-2).expand(*actions.shape[:-1], -1), actions), -1)
 
 
 def tanh_gaussian_log_prob(
