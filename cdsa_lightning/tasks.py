@@ -174,6 +174,8 @@ def _tasks() -> dict[str, Task]:
 
 
 def _make(env_id: str, **kwargs: Any) -> gymnasium.Env:
+    import cdsa_lightning.envs.mujoco  # noqa: F401  for what it does with MuJoCo's warnings
+
     try:
         return gymnasium.make(env_id, **kwargs)
     except (gymnasium.error.Error, TypeError) as error:

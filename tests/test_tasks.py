@@ -1,6 +1,8 @@
 """Tasks: one row each, checked against the worlds they name."""
 
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,3 +123,10 @@ def test_data_that_do_not_fit_the_environment_are_refused():
 def test_a_setting_that_the_environment_does_not_have_is_named():
     with pytest.raises(InputError, match=r"RiskyPointMass-v0 cannot be made with .*'foo': 1"):
         get_task("risky-pointmass").make_env(2, foo=1)
+
+
+def test_measuring_a_mujoco_task_leaves_no_file_behind(tmp_path):
+    code = "from cdsa_lightning.tasks import get_task; t = get_task('halfcheetah-medium'); t.obs_dim; t.make_env(2)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stderr == ""
+    assert not list(tmp_path.iterdir())

@@ -143,12 +143,6 @@ def _dims(task: Task) -> tuple[int, int]:
 @contextlib.contextmanager
 def _without_remarks() -> Iterator[None]:
     """Without what libraries say about environments that are made only to be measured."""
-    import mujoco
-
-    mujoco.set_mju_user_warning(lambda _: None)  # otherwise it writes MUJOCO_LOG.TXT into the user's folder
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        mujoco.set_mju_user_warning(None)
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield

@@ -10,6 +10,7 @@ environments never read, and is left out.
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from typing import Any, cast
@@ -25,6 +26,16 @@ __all__ = ["MUJOCO_LANES", "MujocoLanes"]
 
 MUJOCO_LANES = tuple(f"{name}-{version}" for name in ("Hopper", "HalfCheetah", "Walker2d") for version in ("v4", "v5"))
 """The environments that `MujocoLanes` steps natively."""
+
+_log = logging.getLogger(__name__)
+
+
+def _tell(message: str) -> None:
+    """What MuJoCo has to say, which it would otherwise write into MUJOCO_LOG.TXT in the user's folder."""
+    _log.log(logging.INFO if "deprecated" in message else logging.WARNING, "MuJoCo: %s", message)
+
+
+mujoco.set_mju_user_warning(_tell)
 
 
 class MujocoLanes(FrozenLanes):

@@ -217,3 +217,14 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "--task" in done.stdout and done.stdout.splitlines()[-1] == "[]"
+
+
+def test_no_command_is_proposed_for_what_is_no_policy(told, tmp_path):
+    path, widths = tmp_path / "hopper-medium-v2-behavior_goal_network.pt", (11, 16, 11)
+    state = {"log_std": torch.zeros(11)}
+    for number, (into, out) in enumerate(zip(widths, widths[1:], strict=False)):
+        state |= {f"net.{2 * number}.weight": torch.ones(out, into), f"net.{2 * number}.bias": torch.ones(out)}
+    torch.save(state, path)
+    lines = told(path)
+    assert lines["algorithm"] == "POR behaviour goal network" and lines["note"].startswith("Not a policy")
+    assert "next" not in lines
