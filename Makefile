@@ -40,6 +40,7 @@ test: lint types
 	$(BIN)/python -m pytest
 
 slow: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,sb3]"
 	$(BIN)/python -m pytest -m slow
 
 clean:
