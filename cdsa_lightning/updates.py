@@ -212,12 +212,11 @@ class Updates:
         self, rows: Tensor, noise: Tensor, sizes: Tensor, roots: Tensor, moving: tuple[int, ...]
     ) -> dict[str, Tensor]:
         # Gradient and Adam on the flat vector alone: the compiler sees one mutated input, no aliases of it.
-        everything = {name for names in self.names for name in names}
         pieces = self.flat.split([param.numel() for param in self.params])
         views = [piece.view(param.shape) for piece, param in zip(pieces, self.params, strict=True)]
         named = dict(zip([name for names in self.names for name in names], views, strict=True))
         trained = {name: named[name] for index in moving for name in self.names[index]}
-        fixed = {name: named[name] for name in everything if name not in trained}
+        fixed = {name: view for name, view in named.items() if name not in trained}
 
         def total(params: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
             losses = functional_call(self.module, {**params, **fixed}, (rows, noise))

@@ -111,6 +111,10 @@ class ActionBox(nn.Module):
         """Environment units -> [-1, 1]."""
         return (action - self.middle) / self.half_range
 
+    def from_unit(self, action: Tensor) -> Tensor:
+        """[-1, 1] -> environment units."""
+        return self.middle + self.half_range * action
+
 
 class Standardizer(nn.Module):
     """(obs - mean) / (std + eps) with the data's statistics; `mean` and `std` (eps included) are what a policy takes.
@@ -209,6 +213,10 @@ class TanhGaussianActor(nn.Module):
         """Mean and log-deviation before tanh, [E, B, A] each."""
         mean, log_std = self.net(obs).chunk(2, -1)
         return mean, log_std.clamp(*self.log_std_range)
+
+    def sample(self, obs: Float[Tensor, "E B S"], noise: Float[Tensor, "E B A"]) -> Float[Tensor, "E B A"]:
+        """The action that `noise` draws, in [-1, 1]."""
+        return self.squash(*self.distribution(obs.to(next(self.parameters()).dtype)), noise)[0]
 
     @staticmethod
     def squash(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

@@ -238,8 +238,7 @@ class CODAC(Baseline):
             obs: Raw observations of n lanes per seed.
             noise: Standard normal numbers.
         """
-        unit, _ = self.actor.squash(*self.actor.distribution(obs.to(self.critic.last.weight.dtype)), noise)
-        return self.box.middle + self.box.half_range * unit
+        return self.box.from_unit(self.actor.sample(obs, noise))
 
     def policy(self) -> Policy:
         """The deterministic action of every seed, in the environment's units."""

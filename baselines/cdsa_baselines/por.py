@@ -19,8 +19,9 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from cdsa_baselines._goal_policy import GoalThenAction
 from cdsa_baselines._goals import take_goal_network
 from cdsa_baselines._nets import (
     ActionBox,
@@ -219,20 +220,9 @@ class POR(Baseline):
 
     def policy(self) -> Policy:
         """The mean of pi at the mean of g, for every seed, in the environment's units."""
-        return self.acting(_GoalThenAction(self.goal, self.action))
+        return self.acting(GoalThenAction(self.goal, self.action))
 
     @classmethod
     def fit_command(cls, task: Task) -> str:
         both = task_settings("por.csv", COLUMNS, task.name)["variant"] == "por_q"  # its first phase counts as well
         return f"{super().fit_command(task)}{' --trainer.max_steps 2000000' if both else ''}"
-
-
-class _GoalThenAction(nn.Module):
-    """The mean of pi at (s, mean of g)."""
-
-    def __init__(self, goal: nn.Module, action: nn.Module) -> None:
-        super().__init__()
-        self.goal, self.action = goal, action
-
-    def forward(self, obs: Float[Tensor, "E B S"]) -> Float[Tensor, "E B A"]:
-        return self.action(torch.cat((obs, self.goal(obs)), -1))

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
+from cdsa_baselines._goal_policy import GoalThenAction
 from cdsa_baselines._layers import Layer, numbered_layers, stack
 from cdsa_baselines.foreign._statistics import Moments, computed_moments, stored_moments, task_name, training_task
 from cdsa_baselines.foreign._zip import holds_members, pickled_strings, read_bytes, read_state_dict
@@ -57,17 +56,6 @@ class _Network:
         return nn.Sequential(*stack(self.layers, nn.ReLU))
 
 
-class _GoalThenAction(nn.Module):
-    """pi([u, g(u)])."""
-
-    def __init__(self, goal: nn.Module, action: nn.Module) -> None:
-        super().__init__()
-        self.goal, self.action = goal, action
-
-    def forward(self, u: Float[Tensor, "*batch S"]) -> Float[Tensor, "*batch A"]:
-        return self.action(torch.cat([u, self.goal(u)], dim=-1))
-
-
 def load(checkpoint: Path | None, task: Task) -> Policy:
     """The policy out of the two networks that POR's authors save, g and pi.
 
@@ -96,7 +84,7 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
                 f"{network.title} has {found[0]} inputs and {found[1]} outputs; expected {ends[0]} and {ends[1]} of a "
                 f"POR {role} for task {task.name!r} with S={obs_dim}, A={action_dim}."
             )
-    net = _GoalThenAction(goal.module(), action.module())
+    net = GoalThenAction(goal.module(), action.module())
     mean, std = _moments(policy_path, task)
     return NormalizedPolicy(net, task.low, task.high, mean, std)
 
