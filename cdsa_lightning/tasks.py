@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdsa_lightning import envs
+from cdsa_lightning.envs.maps import WorldMap
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.reference import read_tasks
 from cdsa_lightning.sources import Transitions, load_transitions, locate
@@ -40,6 +41,7 @@ class Task:
         sources: Where transitions come from, tried in order.
         collect: The command that makes the data; empty where there is none.
         obs_to_state: Observation entries that the score networks see; None for all.
+        corrector_task: The task whose corrector serves this one too; empty for its own.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Task:
     sources: tuple[str, ...] = ()
     collect: str = ""
     obs_to_state: tuple[int, ...] | None = None
+    corrector_task: str = ""
 
     def make_env(self, num_envs: int, **env_kwargs: Any) -> gymnasium.vector.VectorEnv:
         """`num_envs` copies side by side; a finished one stays frozen until it is reset.
@@ -75,6 +78,16 @@ class Task:
             InputError: gymnasium does not know the environment.
         """
         return _make(self.env_id, render_mode=render_mode, **{**self.env_kwargs, **env_kwargs})
+
+    @property
+    def map(self) -> WorldMap | None:
+        """The map of a world in the plane; None for others."""
+        return envs.world_map(self.env_id, **self.env_kwargs)
+
+    @property
+    def corrected_by(self) -> str:
+        """The task whose corrector corrects this one."""
+        return self.corrector_task or self.name
 
     @property
     def obs_dim(self) -> int:

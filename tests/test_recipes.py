@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cdsa_lightning.envs.risky_pointmass import in_disc
-from cdsa_lightning.recipes import safe_pointmass
+from cdsa_lightning.recipes.pointmass import safe_pointmass
 from cdsa_lightning.shards import Output
 from cdsa_lightning.sources import load_transitions
 from cdsa_lightning.tasks import get_task

@@ -9,7 +9,7 @@ import pytest
 
 from cdsa_lightning.core.policy import FunctionPolicy
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.recipes import safe_pointmass
+from cdsa_lightning.recipes.pointmass import safe_pointmass
 from cdsa_lightning.reference import read_table1
 from cdsa_lightning.shards import Output
 from cdsa_lightning.tasks import Task, get_task, task_names

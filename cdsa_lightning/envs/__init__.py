@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import load_env_creator
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import VectorEnv
 
 from cdsa_lightning.envs.lanes import FrozenLanes, Lanes
+from cdsa_lightning.envs.maps import WorldMap
 from cdsa_lightning.errors import InputError
 
-__all__ = ["FrozenLanes", "Lanes", "make_lanes", "register"]
+__all__ = ["FrozenLanes", "Lanes", "make_lanes", "register", "world_map"]
 
 _ANTMAZE = {  # id: (maze, horizon); play and diverse differ in their datasets, not in D4RL's evaluation
     "AntMazeUMaze": ("umaze", 700),
@@ -20,6 +21,13 @@ _ANTMAZE = {  # id: (maze, horizon); play and diverse differ in their datasets, 
     "AntMazeMediumDiverse": ("medium", 1000),
     "AntMazeLargePlay": ("large", 1000),
     "AntMazeLargeDiverse": ("large", 1000),
+}
+
+
+_TRANSPORTATION = {
+    "RiskyTransportation": "path",
+    "RiskyTransportationGoods": "goods",
+    "RiskyTransportationAirport": "airport",
 }
 
 
@@ -33,6 +41,15 @@ def register() -> None:
             entry_point=f"{module}:RiskyPointMass",
             vector_entry_point=f"{module}:RiskyPointMassVector",
         )
+    for name, task in _TRANSPORTATION.items():
+        if f"cdsa/{name}-v0" not in gym.registry:
+            module = "cdsa_lightning.envs.risky_transportation"
+            gym.register(
+                f"cdsa/{name}-v0",
+                entry_point=f"{module}:RiskyTransportation",
+                vector_entry_point=f"{module}:RiskyTransportationVector",
+                kwargs={"task": task},
+            )
     for name, (maze, steps) in _ANTMAZE.items():
         if f"cdsa/{name}-v0" not in gym.registry:
             gym.register(
@@ -41,6 +58,23 @@ def register() -> None:
                 kwargs={"maze": maze},
                 max_episode_steps=steps,
             )
+
+
+def world_map(env_id: str, **kwargs: Any) -> WorldMap | None:
+    """The map of a world that has one; None for others.
+
+    Args:
+        env_id: Any gymnasium id.
+        **kwargs: Keywords of the environment.
+
+    Raises:
+        InputError: gymnasium does not know the id, or the keywords do not fit the environment.
+    """
+    spec = _spec(env_id)
+    if not isinstance(spec.entry_point, str) or not spec.entry_point.startswith("cdsa_lightning."):
+        return None
+    draw = getattr(load_env_creator(spec.entry_point), "world_map", None)
+    return None if draw is None else draw(**{**spec.kwargs, **kwargs})
 
 
 def make_lanes(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
@@ -62,15 +96,19 @@ def make_lanes(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
 
     if env_id in MUJOCO_LANES and kwargs.get("render_mode") is None:
         return MujocoLanes(env_id, num_envs, **kwargs)
-    try:
-        spec = gym.spec(env_id)
-    except gym.error.Error as error:
-        raise InputError(f"No environment {env_id!r}: {error}") from error
+    spec = _spec(env_id)
     if isinstance(spec.vector_entry_point, str):
         creator: Any = load_env_creator(spec.vector_entry_point)
         if isinstance(creator, type) and issubclass(creator, FrozenLanes):
             return creator(num_envs, **{**spec.kwargs, **kwargs})
     return Lanes([lambda: gym.make(env_id, **kwargs) for _ in range(num_envs)])
+
+
+def _spec(env_id: str) -> EnvSpec:
+    try:
+        return gym.spec(env_id)
+    except gym.error.Error as error:
+        raise InputError(f"No environment {env_id!r}: {error}") from error
 
 
 register()

@@ -67,6 +67,7 @@ _TASKS: dict[str, Convert] = {
     "sources": _tuple_of(str),
     "collect": str,
     "obs_to_state": _optional(_tuple_of(int)),
+    "corrector_task": str,
 }
 
 _COEFFICIENTS: dict[str, Convert] = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cdsa_lightning import cli
-from cdsa_lightning.recipes import safe_pointmass
+from cdsa_lightning.recipes.pointmass import safe_pointmass
 from cdsa_lightning.shards import Output
 from cdsa_lightning.sources import d4rl, store
 from cdsa_lightning.tasks import get_task, task_names

@@ -1,6 +1,4 @@
-r"""Data sets that no single policy makes: scripted behaviour, by task.
-
-Risky PointMass, safe data: every episode walks around the disc at a distance of its own choice, on either side, at a
+r"""Risky PointMass, safe data: every episode walks around the disc at a distance of its own choice, on either side, at a
 speed of its own, with Gaussian noise on its actions, and reaches the goal. An episode whose noise carries it into the
 disc is thrown away whole. The way around is the tangent rule: head for the goal where the straight line is free of the
 circle of radius R + margin; otherwise for a point on that circle ahead on the chosen side.
@@ -8,7 +6,7 @@ circle of radius R + margin; otherwise for a point on that circle ahead on the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +18,7 @@ from cdsa_lightning.shards import Output, Piece, make_dataset
 from cdsa_lightning.sources.transitions import Episode
 from cdsa_lightning.tasks import Task
 
-__all__ = ["RECIPES", "safe_pointmass"]
+__all__ = ["safe_pointmass"]
 
 EPISODES = 3000
 SHARDS = 6
@@ -131,7 +129,3 @@ def _aim(position: np.ndarray, side: np.ndarray, radius: np.ndarray) -> np.ndarr
     target = angle + side * np.minimum(AHEAD, left)
     around = CENTRE + radius[:, None] * np.stack([np.cos(target), np.sin(target)], axis=1)
     return np.where(free[:, None], GOAL, around)
-
-
-RECIPES: dict[str, Callable[..., Collected]] = {"risky-pointmass": safe_pointmass}
-"""What `cdsa collect` does for a task where no baseline is named."""

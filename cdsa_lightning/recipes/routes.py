@@ -1,0 +1,101 @@
+r"""Shortest ways around the regions of a map: Dijkstra on a grid, then the string pulled tight.
+
+Free is what lies at least `margin` from every region. The grid's way has kinks of 45 degrees; pulling the string keeps
+of it the farthest point in sight, again and again, so that what is left bends at the regions alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import dijkstra
+
+from cdsa_lightning.envs.maps import WorldMap
+
+__all__ = ["Planner"]
+
+GRID = 0.2  # between the nodes of the graph
+FINE = 0.02  # between the points at which a line of sight is looked at
+_NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))
+
+
+class Planner:
+    """Ways on one map.
+
+    Args:
+        world: The map.
+        margin: How far a way stays from every region.
+    """
+
+    def __init__(self, world: WorldMap, margin: float) -> None:
+        self.low, self.high = np.asarray(world.low, dtype=float), np.asarray(world.high, dtype=float)
+        self._free = world.distance(self._lattice(FINE)) >= margin  # [nx, ny]
+        nodes = self._lattice(GRID)
+        number = np.full(nodes.shape[:2], -1)
+        open_ = self.is_free(nodes)
+        number[open_] = np.arange(open_.sum())
+        self.nodes = nodes[open_]
+        rows, columns, lengths = [], [], []
+        for dx, dy in _NEIGHBOURS:
+            here = number[: number.shape[0] - dx, max(0, -dy) : number.shape[1] - max(0, dy)]
+            there = number[dx:, max(0, dy) : number.shape[1] + min(0, dy)]
+            both = (here >= 0) & (there >= 0)
+            rows.append(here[both])
+            columns.append(there[both])
+            lengths.append(np.full(both.sum(), GRID * np.hypot(dx, dy)))
+        shape = (len(self.nodes), len(self.nodes))
+        entries = (np.concatenate(rows), np.concatenate(columns))
+        graph = coo_array((np.concatenate(lengths), entries), shape=shape)
+        self._before = dijkstra(graph.tocsr(), directed=False, return_predecessors=True)[1]
+
+    def _lattice(self, spacing: float) -> np.ndarray:
+        counts = np.round((self.high - self.low) / spacing).astype(int) + 1
+        axes = [np.linspace(self.low[i], self.high[i], counts[i]) for i in (0, 1)]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+    def is_free(self, points: np.ndarray) -> np.ndarray:
+        """Whether points [..., 2] keep the margin, bool [...], to the fine spacing; what is off the map does not."""
+        index = np.round((points - self.low) / FINE).astype(int)
+        inside = ((index >= 0) & (index < self._free.shape)).all(-1)
+        index = np.clip(index, 0, np.array(self._free.shape) - 1)
+        return inside & self._free[index[..., 0], index[..., 1]]
+
+    def sees(self, point: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Whether the straight way from `point` [2] to each of `others` [n, 2] is free, bool [n]."""
+        way = others - point
+        count = 2 + int(np.linalg.norm(way, axis=1).max(initial=0) / FINE)
+        return self.is_free(point + np.linspace(0, 1, count)[:, None, None] * way).all(0)
+
+    def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
+        """The corners of a short way from `start` [2], which is left out, to `end` [2]; [k, 2], None where none is known.
+
+        Args:
+            start, end: Free points.
+        """
+        if self.sees(start, end[None]).item():
+            return end[None]
+        first, last = self._nearest(start), self._nearest(end)
+        if first is None or last is None:
+            return None
+        path = [last]
+        while path[-1] != first:
+            previous = self._before[first, path[-1]]
+            if previous < 0:
+                return None
+            path.append(int(previous))
+        return self._pull(start, np.concatenate((self.nodes[path[::-1]], end[None])))
+
+    def _nearest(self, point: np.ndarray) -> int | None:
+        """The nearest node in sight."""
+        order = np.argsort(np.linalg.norm(self.nodes - point, axis=1))[:16]
+        seen = np.flatnonzero(self.sees(point, self.nodes[order]))
+        return int(order[seen[0]]) if len(seen) else None
+
+    def _pull(self, at: np.ndarray, path: np.ndarray) -> np.ndarray:
+        corners, begin = [], 0
+        while begin < len(path):
+            begin += int(np.flatnonzero(self.sees(at, path[begin:]))[-1])
+            at = path[begin]
+            corners.append(at)
+            begin += 1
+        return np.array(corners)
