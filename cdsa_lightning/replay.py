@@ -46,6 +46,7 @@ class ReplayData(TaskData):
         random_steps: Transitions of each seed that chance takes before the first gradient step.
         capacity: Transitions that each seed keeps; older ones are forgotten.
         save_replay: Minari id under which the experience is kept as a data set when the run ends; None for not at all.
+        env_kwargs: Settings of the environment, for instance --data.env_kwargs.start uniform.
 
     Raises:
         InputError: a number out of range.
@@ -60,6 +61,7 @@ class ReplayData(TaskData):
         random_steps: int = 1000,
         capacity: int = 1_000_000,
         save_replay: str | None = None,
+        env_kwargs: dict[str, bool | int | float | str | list[float]] | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": batch_size, "envs": envs, "random_steps": random_steps, "capacity": capacity}
@@ -70,7 +72,7 @@ class ReplayData(TaskData):
             raise InputError(f"updates_per_step must be positive and finite, got {updates_per_step}.")
         self.task, self.batch_size, self.envs = get_task(task), batch_size, envs
         self.updates_per_step, self.random_steps, self.capacity = updates_per_step, random_steps, capacity
-        self.save_replay = save_replay
+        self.save_replay, self.env_kwargs = save_replay, dict(env_kwargs or {})
         self.restored: dict[str, Any] | None = None
         task_ = self.task
         low, high = (np.asarray(bound, dtype=float) for bound in (task_.low, task_.high))
@@ -97,11 +99,12 @@ class ReplayData(TaskData):
         )
 
     def load(self) -> None:
-        """See that the data set of `save_replay` can be written, before hours of training.
+        """See that the environment can be made, and the data set of `save_replay` written, before hours of training.
 
         Raises:
-            InputError: its id is taken, or is no Minari id.
+            InputError: the environment knows no such setting; the id is taken, or is no Minari id.
         """
+        self.task.make_env(1, **self.env_kwargs).close()
         if self.save_replay and store.is_stored(self.save_replay):
             raise InputError(f"The data set {self.save_replay!r} exists already. Choose another --data.save_replay.")
 
@@ -144,6 +147,7 @@ class ReplayData(TaskData):
         settings = {
             "task": self.task.name,
             "env_id": self.task.env_id,
+            "env_kwargs": {**self.task.env_kwargs, **self.env_kwargs},
             "behaviour": f"replay buffer of {module.run_name}",
             "seeds": list(module.seeds),
             "gradient_steps": trainer.global_step,
@@ -162,7 +166,7 @@ class _Play:
         self.seeds, self.inner_steps = module.seeds, module.inner_steps
         self.shape = (len(self.seeds), data.envs)
         self.streams = SeedStreams(self.seeds, self.device)
-        self.lanes = data.task.make_env(len(self.seeds) * data.envs)
+        self.lanes = data.task.make_env(len(self.seeds) * data.envs, **data.env_kwargs)
         folder, width = Path(trainer.default_root_dir) / "replay", sum(data.info.columns) + 1
         self.journal = Journal(folder, len(self.seeds), width, data.capacity, self.device)
         self.started = np.zeros(self.shape, dtype=np.int64)  # episodes that each lane has begun
@@ -240,10 +244,14 @@ class _Play:
         """Plain values from which `_resume` goes on, once the journal is on the disk."""
         self.journal.save()
         lanes = {name: getattr(self, name).tolist() for name in ("started", "length", "gained")}
-        return {"total": self.journal.total, "chunks": self.chunks, "obs": torch.from_numpy(self.obs.copy()), **lanes}
+        counts = {"total": self.journal.total, "chunks": self.chunks, "env_kwargs": self.data.env_kwargs}
+        return {**counts, "obs": torch.from_numpy(self.obs.copy()), **lanes}
 
     def _resume(self, state: dict[str, Any]) -> None:
         """Bring back the episodes under way: each begins anew from its seed, and its actions are played again."""
+        made, wanted = state.get("env_kwargs", {}), self.data.env_kwargs  # older checkpoints had none
+        if made != wanted:
+            raise InputError(f"The checkpoint's environment has {made}, this run's {wanted}: keep --data.env_kwargs.")
         self.journal.load(state["total"])
         self.chunks = state["chunks"]
         self.started, self.length = (np.asarray(state[name], dtype=np.int64) for name in ("started", "length"))

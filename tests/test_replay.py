@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import gymnasium
 import numpy as np
 import pytest
@@ -44,9 +46,9 @@ class Learner(SteppedModule):
         return (self.net(obs) + 0.3 * noise).clamp(-2, 2)
 
 
-def fit(root, steps, module=None, ckpt_path=None, **settings):
+def fit(root, steps, module=None, ckpt_path=None, task=PENDULUM, **settings):
     root.mkdir(parents=True, exist_ok=True)
-    data = ReplayData(PENDULUM, **{"batch_size": 16, "envs": 2, "random_steps": 100, **settings})
+    data = ReplayData(task, **{"batch_size": 16, "envs": 2, "random_steps": 100, **settings})
     module = module or Learner()
     trainer = Trainer(
         max_steps=steps,
@@ -96,11 +98,18 @@ def test_chance_acts_uniformly_first_and_the_module_after(tmp_path):
     assert abs(late).std() < 0.9 * abs(action).std()  # the network's actions keep to the middle
 
 
-@pytest.mark.parametrize("stop", [200, 207, 300])  # between two chunks, within one, at the end of all episodes
-def test_a_resumed_run_equals_an_undisturbed_one_exactly(tmp_path, stop):
-    whole, data = fit(tmp_path / "whole", 340)
-    fit(tmp_path / "run", stop)
-    resumed, again = fit(tmp_path / "run", 340, ckpt_path=tmp_path / "run" / "last.ckpt")
+WORLD = {"start": "corner", "risk_prob": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("stop", "world"),  # between two chunks, within one, at the end of all episodes
+    [(200, {}), (207, {}), (300, {}), (207, {"task": "risky-pointmass", "env_kwargs": WORLD})],
+)
+def test_a_resumed_run_equals_an_undisturbed_one_exactly(tmp_path, recwarn, stop, world):
+    whole, data = fit(tmp_path / "whole", 340, **world)
+    fit(tmp_path / "run", stop, **world)
+    resumed, again = fit(tmp_path / "run", 340, ckpt_path=tmp_path / "run" / "last.ckpt", **world)
+    assert not [str(w.message) for w in recwarn if "not repeatable" in str(w.message)]
     for name, value in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], value), name
     assert data.play.journal.total == again.play.journal.total
@@ -139,6 +148,25 @@ def test_a_small_buffer_keeps_the_newest(tmp_path, monkeypatch):
     found = load_transitions("minari:tests/pendulum-replay-v0")
     assert len(found) == 600
     np.testing.assert_array_equal(found.obs[150:300], columns(data)[0][0, :, 1])
+
+
+def test_the_module_acts_in_the_environment_that_was_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "store"))
+    settings = {"task": "risky-pointmass", "env_kwargs": {"start": "corner"}}
+    _, data = fit(tmp_path / "run", 200, save_replay="tests/corner-v0", **settings)
+    obs, *_, ended = columns(data)
+    begun = np.concatenate((obs[:, 0].reshape(-1, 4), obs[:, 1:][ended[:, :-1, :, 0] == 1]))[:, :2]
+    assert len(begun) > 4 and begun.min() >= 0.8 and begun.max() <= 0.85
+    (record,) = (tmp_path / "store").rglob("metadata.json")
+    assert json.loads(json.loads(record.read_text())["cdsa"])["env_kwargs"] == {"start": "corner"}
+    elsewhere = {"task": "risky-pointmass", "env_kwargs": {"start": "uniform"}, "ckpt_path": tmp_path / "run/last.ckpt"}
+    with pytest.raises(InputError, match=r"environment has {'start': 'corner'}, this run's {'start': 'uniform'}"):
+        fit(tmp_path / "run", 300, **elsewhere)
+
+
+def test_a_setting_that_the_environment_lacks_is_refused_before_a_run(tmp_path):
+    with pytest.raises(InputError, match="cannot be made with {'strat': 'corner'}"):
+        ReplayData("risky-pointmass", env_kwargs={"strat": "corner"}).load()
 
 
 def test_what_cannot_learn_online_is_refused(tmp_path):

@@ -1,6 +1,6 @@
 r"""Soft actor-critic with automatic temperature (Haarnoja et al. 2018, arXiv 1801.01290 and 1812.05905).
 
-    L_Q   = sum_i E 1/2 (Q_i(s, a) - r - gamma (1 - d) (min_j Qbar_j(s', b') - eta log pi(b' | s')))^2          Eq. 5
+    L_Q   = sum_i E 1/2 (Q_i(s, a) - c r - gamma (1 - d) (min_j Qbar_j(s', b') - eta log pi(b' | s')))^2          Eq. 5
     L_pi  = E [eta log pi(b | s) - min_j Q_j(s, b)]                                                             Eq. 7
     L_eta = -log(eta) E [log pi(b | s) + H],      b ~ pi(s), b' ~ pi(s'), H = -A                               Eq. 18
 
@@ -9,11 +9,13 @@ logarithm). All three are taken at the same parameters, their gradients do not m
 the target critics follow. Common implementations move the critics within the step, before the actor looks at them.
 
 It learns from a data set (`TransitionData`) as well as from what it does itself (`replay.ReplayData`, which asks
-`explore` for actions). Of the data's statistics it uses none: observations and rewards stay raw.
+`explore` for actions). Of the data's statistics it uses none: observations and rewards stay raw, but for the reward
+scale c of the first paper, which is 1 unless said.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -39,6 +41,7 @@ class SAC(Baseline):
         target_rate: Share of the critics that the targets take on at each step.
         target_entropy: H, in nats, of actions scaled to [-1, 1]; None for minus their number.
         hidden: Width of the two hidden layers.
+        reward_scale: c, by which rewards are multiplied in the critics' target ("reward scale" of 1801.01290).
         seeds: Training seeds, stacked.
         inner_steps: Gradient steps per Lightning step.
         compile: Compile the update.
@@ -56,6 +59,7 @@ class SAC(Baseline):
         target_rate: float = 0.005,
         target_entropy: float | None = None,
         hidden: int = 256,
+        reward_scale: float = 1.0,
         seeds: Iterable[int] = (0, 1, 2, 3, 4),
         inner_steps: int = 10,
         compile: bool = False,  # noqa: A002
@@ -65,8 +69,10 @@ class SAC(Baseline):
         for name, value in (("discount", discount), ("target_rate", target_rate)):
             if not 0 <= value <= 1:
                 raise InputError(f"{name} must lie between 0 and 1, got {value}.")
+        if not 0 < reward_scale < math.inf:
+            raise InputError(f"reward_scale must be positive and finite, got {reward_scale}.")
         self.discount, self.lr, self.target_rate = discount, lr, target_rate
-        self.target_entropy, self.hidden = target_entropy, hidden
+        self.target_entropy, self.hidden, self.reward_scale = target_entropy, hidden, reward_scale
 
     def build(self, info: DataInfo) -> None:
         generators, widths = init_generators(self.seeds), (self.hidden, self.hidden)
@@ -99,7 +105,7 @@ class SAC(Baseline):
         with torch.no_grad():
             next_own, next_log_prob = self.actor.squash(*self.actor.distribution(next_obs), noise_next)
             next_value = self.target(torch.cat((next_obs, next_own), -1)).amin(0) - eta * next_log_prob
-            bootstrap = batch.reward + self.discount * (1 - batch.terminated) * next_value
+            bootstrap = self.reward_scale * batch.reward + self.discount * (1 - batch.terminated) * next_value
 
         q = self.critic(torch.cat((obs, self.box.to_unit(batch.action)), -1))
         own_q = self.critic(torch.cat((obs, own), -1), frozen=True).amin(0)

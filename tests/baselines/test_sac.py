@@ -31,9 +31,10 @@ def draw(pi, s, z):
     return torch.tanh(u), (normal.log_prob(u) - torch.log(1 - torch.tanh(u) ** 2)).sum(1, keepdim=True)
 
 
-@pytest.mark.parametrize("entropy", [None, 0.5])
-def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path, entropy):
-    module = SAC(seeds=(0, 1), hidden=16, lr=1e-3, target_rate=0.05, discount=0.9, target_entropy=entropy)
+@pytest.mark.parametrize(("entropy", "scale"), [(None, 1.0), (0.5, 5.0)])
+def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path, entropy, scale):
+    settings = {"hidden": 16, "lr": 1e-3, "target_rate": 0.05, "discount": 0.9, "reward_scale": scale}
+    module = SAC(seeds=(0, 1), target_entropy=entropy, **settings)
     steps = record(module)
     train(module, npz, 25, tmp_path / "run", precision="64-true")
     start, high = build_like(module), module.data_info.high[0]
@@ -48,7 +49,7 @@ def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path, entropy)
             a_next, log_prob_next = draw(pi, s_next, z[:, 2:])
             pair = torch.cat([s_next, a_next], 1)
             value = torch.minimum(slow_q1(pair), slow_q2(pair)) - eta * log_prob_next
-            y = (r + 0.9 * (1 - d) * value).detach()
+            y = (scale * r + 0.9 * (1 - d) * value).detach()
             pair = torch.cat([s, a / high], 1)
             critic_loss = 0.5 * ((q1(pair) - y) ** 2).mean() + 0.5 * ((q2(pair) - y) ** 2).mean()
             b, log_prob = draw(pi, s, z[:, :2])
@@ -154,6 +155,8 @@ def test_a_missing_checkpoint_names_the_command_that_makes_one():
     [
         ({"discount": 1.5}, "discount must lie between 0 and 1, got 1.5"),
         ({"target_rate": -0.1}, "target_rate must lie between 0 and 1, got -0.1"),
+        ({"reward_scale": 0.0}, "reward_scale must be positive and finite, got 0.0"),
+        ({"reward_scale": float("inf")}, "reward_scale must be positive and finite, got inf"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, text):
