@@ -158,7 +158,7 @@ def test_the_module_acts_in_the_environment_that_was_asked_for(tmp_path, monkeyp
     begun = np.concatenate((obs[:, 0].reshape(-1, 4), obs[:, 1:][ended[:, :-1, :, 0] == 1]))[:, :2]
     assert len(begun) > 4 and begun.min() >= 0.8 and begun.max() <= 0.85
     (record,) = (tmp_path / "store").rglob("metadata.json")
-    assert json.loads(json.loads(record.read_text())["cdsa"])["env_kwargs"] == {"start": "corner"}
+    assert json.loads(record.read_text())["cdsa"]["env_kwargs"] == {"start": "corner"}
     elsewhere = {"task": "risky-pointmass", "env_kwargs": {"start": "uniform"}, "ckpt_path": tmp_path / "run/last.ckpt"}
     with pytest.raises(InputError, match=r"environment has {'start': 'corner'}, this run's {'start': 'uniform'}"):
         fit(tmp_path / "run", 300, **elsewhere)
