@@ -14,6 +14,7 @@ __all__ = ["main"]
 COMMANDS = {
     "fit": ("cdsa_lightning.commands.fit:main", "train CDSA's networks, or a baseline, on a task's data"),
     "evaluate": ("cdsa_lightning.commands.evaluate:main", "run a baseline with and without correction, and compare"),
+    "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),
     "inspect": ("cdsa_lightning.commands.inspect:main", "tell what a checkpoint is and which task it fits"),
     "collect": ("cdsa_lightning.commands.collect:main", "write a dataset by rolling out a policy"),
     "datasets": ("cdsa_lightning.commands.datasets:main", "list every task and where its data are"),

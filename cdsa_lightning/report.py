@@ -1,36 +1,30 @@
-"""How a report is shown and kept: a table on the terminal, and files that outlive it.
-
-A directory gets report.json (all numbers, with what made them), episodes.parquet (one row an episode) and
-var_curve.png and .svg. Every file appears whole or not at all: it is written beside its place and moved there.
-"""
+"""How a report is shown and kept: a table on the terminal, a W&B run, and files (`records`) that outlive it."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import os
-import platform
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.table import Table
 
-from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Difference, Report
 from cdsa_lightning.metrics.bootstrap import Interval
-from cdsa_lightning.plots import var_curve
+from cdsa_lightning.records import episode_table, load, load_about, save, save_figures, versions, write_figure
 from cdsa_lightning.tracking import start_run
 
-__all__ = ["episode_table", "log_to_wandb", "save", "table", "versions", "write_figure"]
-
-_PACKAGES = ("cdsa-lightning", "torch", "lightning", "numpy", "gymnasium", "mujoco")
+__all__ = [
+    "episode_table",
+    "load",
+    "load_about",
+    "log_to_wandb",
+    "save",
+    "save_figures",
+    "table",
+    "versions",
+    "write_figure",
+]
 
 # Rows of the table: statistic, label, format. A row appears where an arm has the statistic.
 _ROWS = (
@@ -87,61 +81,6 @@ def _difference_row(difference: Difference) -> tuple[str, str, str, str]:
     return difference.arm, text(difference.mean), text(difference.cvar_10), said
 
 
-def episode_table(report: Report) -> pa.Table:
-    """One row an episode: arm, seed, episode, return, normalized, length, terminated, shift, clip_fraction, infos."""
-    keys = sorted({key for episodes in report.arms.values() for key in episodes.info})
-    parts = []
-    for name, episodes in report.arms.items():
-        seeds, count = episodes.returns.shape
-        columns: dict[str, Any] = {
-            "arm": [name] * (seeds * count),
-            "seed": np.repeat(np.arange(seeds), count),
-            "episode": np.tile(np.arange(count), seeds),
-            "return": episodes.returns.reshape(-1),
-            "normalized": np.asarray(report.task.normalized_score(episodes.returns)).reshape(-1),
-            "length": episodes.lengths.reshape(-1),
-            "terminated": episodes.terminated.reshape(-1),
-            "shift": episodes.shift.reshape(-1),
-            "clip_fraction": episodes.clip_fraction.reshape(-1),
-        }
-        columns |= {key: np.asarray(episodes.info[key]).reshape(-1) for key in keys if key in episodes.info}
-        parts.append(pa.table(columns))
-    return pa.concat_tables(parts, promote_options="permissive")
-
-
-def save(report: Report, directory: Path | str, about: dict[str, Any] | None = None) -> list[Path]:
-    """Write report.json, episodes.parquet, var_curve.png and var_curve.svg into `directory`.
-
-    Args:
-        report: What to keep.
-        directory: Made where it does not exist.
-        about: Plain values that say what made the report: checkpoints, coefficients, the corrector's header.
-
-    Returns:
-        The files, in that order.
-
-    Raises:
-        InputError: the directory cannot be written, or `about` holds something that is no plain value.
-    """
-    directory = Path(directory)
-    try:
-        text = json.dumps({**report.to_json(), "about": about or {}, "versions": versions()}, indent=2, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"`about` may hold plain, finite values only: {error}.") from None
-    curve = var_curve(report)
-    return [
-        _write(directory / "report.json", lambda path: path.write_text(text + "\n", encoding="utf-8")),
-        _write(directory / "episodes.parquet", lambda path: pq.write_table(episode_table(report), path)),
-        write_figure(curve, directory / "var_curve.png"),
-        write_figure(curve, directory / "var_curve.svg"),
-    ]
-
-
-def write_figure(figure: Figure, path: Path) -> Path:
-    """Save `figure` in the format of `path`'s suffix, whole or not at all; returns `path`."""
-    return _write(path, lambda place: figure.savefig(place, format=path.suffix[1:], dpi=150))
-
-
 def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: list[Path], mode: str) -> list[str]:
     """One W&B run with the scalars, the tables and the pictures.
 
@@ -149,7 +88,7 @@ def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: 
         report: What to log.
         directory: Where W&B keeps its files.
         about: The run's configuration.
-        paths: Files of `save`; the PNGs among them are logged as images.
+        paths: Files of the run; the PNGs among them are logged as images.
         mode: online, offline or off.
 
     Returns:
@@ -183,28 +122,3 @@ def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: 
     folder, url = directory / "wandb" / Path(run.dir).parent.name, run.url
     run.finish()
     return [f"W&B: {url}" if mode == "online" else f"W&B: kept offline; send it with: wandb sync {folder}"]
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that decide about numbers, where they are installed."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # run from a checkout that is not installed
-    return found
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose another --output.") from error
-    return path

@@ -1,12 +1,14 @@
 r"""Where runs live on disk, and how later commands find them.
 
     runs/<task>/<name>/<run id>/{last.ckpt, config.yaml, metrics.csv, corrector.safetensors}
+    runs/<task>/evaluate/<run id>/{report.json, ...}
 
 `name` is ``cdsa`` or a baseline's. Run ids are times, so that they sort; newest means the newest file.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +16,7 @@ from pathlib import Path
 from cdsa_lightning.core.artifact import read_header
 from cdsa_lightning.errors import InputError
 
-__all__ = ["CHECKPOINT", "CORRECTOR", "new_run", "newest_checkpoint", "newest_corrector"]
+__all__ = ["CHECKPOINT", "CORRECTOR", "new_run", "newest_checkpoint", "newest_corrector", "newest_evaluation"]
 
 CHECKPOINT = "last.ckpt"
 CORRECTOR = "corrector.safetensors"
@@ -61,4 +63,26 @@ def newest_corrector(task: str | None = None, preset: str | None = None, root: s
             continue
         if preset is None or header.get("preset") == preset:
             return path
+    return None
+
+
+def newest_evaluation(
+    task: str | None = None, baseline: str | None = None, root: str | Path = "runs", corrected: bool = False
+) -> Path | None:
+    """The directory of the newest evaluation, of one task or any, of one baseline or any; None where there is none.
+
+    Args:
+        task: Its name.
+        baseline: What was evaluated.
+        root: Where runs are kept.
+        corrected: Only one that also ran the corrected baseline.
+    """
+    for path in _newest(Path(root).glob(f"{task or '*'}/evaluate/*/report.json")):
+        try:
+            about = json.loads(path.read_text(encoding="utf-8"))["about"]
+            chosen = baseline in (None, about["options"]["baseline"]) and not (corrected and not about.get("corrector"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a leftover must not hide a good one
+            continue
+        if chosen:
+            return path.parent
     return None

@@ -17,8 +17,9 @@ OWN = Coefficients(k1=0.5, units="sigma2")
 
 
 def leave(tmp_path, monkeypatch):
-    """Work in an empty folder, without what this machine says about W&B."""
+    """Work in an empty folder, without this machine's data sets and what it says about W&B."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "datasets"))
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
 

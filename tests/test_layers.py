@@ -42,6 +42,7 @@ LAYERS = {
     "evaluation": 3,
     "callbacks": 4,
     "plots": 4,
+    "records": 4,
     "report": 4,
     "cli": 5,
     "commands": 5,
@@ -61,7 +62,7 @@ BESIDE = {
     "rollout": {"acting"},
     "stepping": {"checkpoints", "data", "updates"},
     "training": {"data", "runs", "stepping"},
-    "report": {"plots"},
+    "report": {"records"},
     "cli": {"commands"},
 }
 """Part -> parts of its own layer that it may import."""

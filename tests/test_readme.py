@@ -64,7 +64,7 @@ def test_every_command_of_the_readme_runs(workshop, capsys):
                 assert done.returncode == 0
                 continue
             assert main(words) == 0, (words, capsys.readouterr())
-    assert list(workshop.glob("runs/risky-pointmass/evaluate/*/figure3.png"))
+    assert list(workshop.glob("runs/risky-pointmass/evaluate/*/trajectories.png"))
     assert list(workshop.glob("runs/hopper-random/evaluate/*/report.json"))
 
 

@@ -7,11 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import wandb
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
-from cdsa_lightning.report import episode_table, log_to_wandb, save, table
+from cdsa_lightning.report import episode_table, log_to_wandb, save, save_figures, table
 from cdsa_lightning.rollout import Episodes
 from cdsa_lightning.tasks import Task
 
@@ -95,7 +96,7 @@ def test_arms_with_different_infos_share_one_table(report):
 
 def test_json_says_what_made_the_numbers(report, tmp_path):
     paths = save(report, tmp_path / "new" / "folder", {"coefficients": {"k1": 0.1}})
-    assert [path.name for path in paths] == ["report.json", "episodes.parquet", "var_curve.png", "var_curve.svg"]
+    assert [path.name for path in paths] == ["report.json", "episodes.parquet", "traces.npz"]
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(path.name for path in paths)
     kept = json.loads(paths[0].read_text())
     assert kept["about"] == {"coefficients": {"k1": 0.1}}
@@ -103,8 +104,13 @@ def test_json_says_what_made_the_numbers(report, tmp_path):
     assert kept["arms"]["cdsa(iql)"]["per_seed"][1]["normalized_score"] == 18.0
     assert kept["differences"][0]["verdict"] == "no evidence"
     assert {"python", "torch", "numpy", "gymnasium"} <= set(kept["versions"])
-    assert paths[2].read_bytes().startswith(b"\x89PNG")
-    assert b"<svg" in paths[3].read_bytes()
+
+
+def test_every_figure_becomes_a_png_and_an_svg(tmp_path):
+    paths = save_figures({"one": Figure(), "two": Figure()}, tmp_path / "new")
+    assert [path.name for path in paths] == ["one.png", "one.svg", "two.png", "two.svg"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[::2])
+    assert all(b"<svg" in path.read_bytes() for path in paths[1::2])
 
 
 def test_a_second_save_replaces_the_first(report, tmp_path):
@@ -130,7 +136,7 @@ def test_a_failed_write_leaves_the_old_file(report, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cdsa_lightning.report.os.replace", full)
+    monkeypatch.setattr("cdsa_lightning.records.os.replace", full)
     with pytest.raises(InputError, match="No space left on device"):
         save(report, tmp_path, {"run": 2})
     assert json.loads((tmp_path / "report.json").read_text())["about"] == {"run": 1}
@@ -150,7 +156,8 @@ def test_wandb_offline_needs_no_account_and_keeps_scalars_tables_and_pictures(re
         return run
 
     monkeypatch.setattr(wandb, "init", watched)
-    (said,) = log_to_wandb(report, tmp_path, {"k1": 0.1}, save(report, tmp_path), "offline")
+    paths = save(report, tmp_path) + save_figures({"var_curve": Figure(), "trajectories": Figure()}, tmp_path)
+    (said,) = log_to_wandb(report, tmp_path, {"k1": 0.1}, paths, "offline")
     folder = said.rpartition(" ")[2]
     assert said.startswith("W&B: kept offline; send it with: wandb sync ")
     assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
@@ -158,7 +165,8 @@ def test_wandb_offline_needs_no_account_and_keeps_scalars_tables_and_pictures(re
     assert report.scalars().items() <= logged.items()
     assert logged["eval/arms"].columns[:2] == ["arm", "return"]
     assert len(logged["eval/episodes"].data) == 7
-    assert isinstance(logged["eval/var_curve"], wandb.Image)
+    pictures = {key for key, value in logged.items() if isinstance(value, wandb.Image)}
+    assert pictures == {"eval/var_curve", "eval/trajectories"}
 
 
 def test_wandb_off_writes_nothing(report, tmp_path):

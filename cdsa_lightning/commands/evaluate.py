@@ -13,13 +13,13 @@ from cdsa_lightning.commands.explain import STRICT, parse
 from cdsa_lightning.commands.options import Options
 
 if TYPE_CHECKING:
+    from cdsa_lightning.core.policy import Policy
     from cdsa_lightning.evaluation import Report
 
 __all__ = ["evaluate", "main"]
 
 _FLAGS = ("--ablation", "--quiet")
-_TRACES = 8  # episodes drawn in figure3.png
-_POINTMASS = "cdsa/RiskyPointMass-v0"
+_TRACES = 8  # paths of a training seed in trajectories.png
 
 
 def main(argv: list[str]) -> None:
@@ -60,28 +60,27 @@ def evaluate(options: Options) -> Report:
     arms, about = make_arms(options, subject)
     if not options.quiet:
         _say(*subject.notes)
-    record = _TRACES if subject.task.env_id == _POINTMASS else 0
+    record = 1 if subject.task.map is None else _TRACES
     evaluator = Evaluator(subject.task, options.episodes, options.seed, record, options.env_kwargs)
     report = evaluator.run(arms)
-    _keep(report, options, about, mode)
+    _keep(report, arms, options, about, mode)
     return report
 
 
-def _keep(report: Report, options: Options, about: dict[str, Any], mode: str) -> None:
+def _keep(report: Report, arms: dict[str, Policy], options: Options, about: dict[str, Any], mode: str) -> None:
     """Files, W&B, and the terminal."""
-    from cdsa_lightning.plots import pointmass_figure
-    from cdsa_lightning.report import log_to_wandb, save, table, write_figure
+    from cdsa_lightning.commands.found import data_of
+    from cdsa_lightning.core.corrector import CorrectedPolicy
+    from cdsa_lightning.plots import figures
+    from cdsa_lightning.report import log_to_wandb, save, save_figures, table
     from cdsa_lightning.runs import new_run
 
     directory = Path(options.output) if options.output else new_run(report.task.name, "evaluate", options.runs)
     paths = save(report, directory, about)
-    if report.task.env_id == _POINTMASS:
-        # Five training seeds would draw five times nearly the same.
-        traces = [[trace for trace in arm.traces if trace.seed == 0] for arm in report.arms.values()]
-        names = list(report.arms)
-        corrected = (traces[1], names[1]) if len(traces) > 1 else ([], "")
-        figure = pointmass_figure(traces[0], corrected[0], names=(names[0], corrected[1]))
-        paths.append(write_figure(figure, directory / "figure3.png"))
+    corrected = next((policy for policy in arms.values() if isinstance(policy, CorrectedPolicy)), None)
+    corrector, coefficients = (corrected.corrector, corrected.coefficients) if corrected else (None, None)
+    data = data_of(corrector) if corrector is not None and report.task.map is not None else None
+    paths += save_figures(figures(report, corrector, coefficients, data), directory)
     logged = log_to_wandb(report, directory, about, paths, mode)
     if not options.quiet:
         _say(table(report), report.sentence(), *(str(path) for path in paths), *logged)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["Interval", "Verdict", "bootstrap_difference", "resamples", "verdict"]
+__all__ = ["Interval", "Verdict", "bootstrap_difference", "bootstrap_interval", "resamples", "verdict"]
 
 Verdict = Literal["improved", "no evidence", "harmed"]
 Statistic = Callable[[Float[Tensor, "*batch N"]], Float[Tensor, "*batch"]]
@@ -92,16 +92,47 @@ def bootstrap_difference(
     Raises:
         InputError: an arm is empty, not [seeds, episodes] or not finite, or `level` is outside (0, 1).
     """
+    first_arm, second_arm = arms = _arms((first, second), statistic, level, count, seed)
+    return _interval(first_arm.estimate - second_arm.estimate, first_arm.draws - second_arm.draws, arms, level)
+
+
+def bootstrap_interval(
+    returns: Float[Tensor, "E N"],
+    statistic: Statistic | None = None,
+    *,
+    level: float = 0.95,
+    count: int = 4000,
+    seed: int = 0,
+) -> Interval:
+    """The statistic of one arm and its interval, widened for few seeds as that of a difference is.
+
+    Args:
+        returns: Episode returns, or any other number an episode, seeds first.
+        statistic: Maps pooled returns [..., M] to [...]; the mean by default.
+        level: How often the interval should hold the true value.
+        count: Bootstrap resamples.
+        seed: Of the draws.
+
+    Raises:
+        InputError: as `bootstrap_difference`.
+    """
+    (arm,) = arms = _arms((returns,), statistic, level, count, seed)
+    return _interval(arm.estimate, arm.draws, arms, level)
+
+
+def _arms(returns: tuple[Tensor, ...], statistic: Statistic | None, level: float, count: int, seed: int) -> list[_Arm]:
     if not 0 < level < 1:
         raise InputError(f"The level of an interval must lie in (0, 1), got {level}.")
     measure: Statistic = statistic or (lambda pooled: pooled.mean(dim=-1))
     generator = torch.Generator().manual_seed(seed)
-    arms = [_Arm(returns, measure, count, generator) for returns in (first, second)]
-    estimate = arms[0].estimate - arms[1].estimate
-    if min(first.numel(), second.numel()) == 1:
+    return [_Arm(arm, measure, count, generator) for arm in returns]
+
+
+def _interval(estimate: float, draws: Tensor, arms: list[_Arm], level: float) -> Interval:
+    if min(arm.seeds * arm.episodes for arm in arms) == 1:
         return Interval(estimate, -math.inf, math.inf)  # a single return does not tell how much returns vary
     tail = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
-    low, high = torch.quantile(arms[0].draws - arms[1].draws, tail).tolist()
+    low, high = torch.quantile(draws, tail).tolist()
     widen = _small_sample_factor(arms, level)
     return Interval(estimate, estimate - widen * (estimate - low), estimate + widen * (high - estimate))
 

@@ -33,12 +33,15 @@ def test_a_whole_run_prints_and_keeps_everything(capsys, tmp_path):
     assert cli.main([*command, "--env_kwargs.start", "corner"]) == 0
     shown = capsys.readouterr().out
     (folder,) = (tmp_path / "runs" / TASK / "evaluate").iterdir()
-    made = {"report.json", "episodes.parquet", "var_curve.png", "var_curve.svg", "figure3.png", "wandb"}
+    pictures = {
+        f"{name}.{kind}" for name in ("var_curve", "ablation", "trajectories", "ood") for kind in ("png", "svg")
+    }
+    made = {"report.json", "episodes.parquet", "traces.npz", "wandb"} | pictures
     assert {path.name for path in folder.iterdir()} == made
     for text in ("corrector.safetensors (the newest; preset robust, 2 seeds)", "verdict", "entered a risk region"):
         assert text in shown
     assert "On risky-pointmass, " in shown
-    assert "figure3.png" in shown
+    assert "trajectories.png" in shown
     assert "wandb sync runs" in shown
     report = json.loads((folder / "report.json").read_text())
     names = ["shortest_path", *(f"cdsa(shortest_path){part}" for part in ("", " without a1", " without a2"))]
@@ -76,7 +79,7 @@ def test_a_baseline_can_be_evaluated_alone(tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert list(report["arms"]) == ["shortest_path"]
     assert report["differences"] == []
-    assert (tmp_path / "out" / "figure3.png").exists()
+    assert (tmp_path / "out" / "trajectories.png").exists()
 
 
 def test_hopper_reports_length_and_forward_distance(capsys):

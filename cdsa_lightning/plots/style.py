@@ -1,0 +1,90 @@
+"""What the pictures share: colours that every kind of colour vision tells apart, dashes for grey print, legends below.
+
+The colours are Okabe and Ito's. Nothing here is global: a figure carries its own settings, needs no display, and there
+is nothing to close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+__all__ = [
+    "BLACK",
+    "BLUE",
+    "COLOURS",
+    "DASHES",
+    "DENSITY",
+    "GREEN",
+    "MARKERS",
+    "PURPLE",
+    "SKY",
+    "STRENGTH",
+    "VERMILLION",
+    "YELLOW",
+    "bare",
+    "legend_below",
+    "unique",
+]
+
+BLACK, YELLOW, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE = "#0072B2", "#D55E00", "#CC79A7"
+COLOURS = (VERMILLION, BLACK, BLUE, GREEN, PURPLE, YELLOW, SKY)
+DASHES: tuple[Any, ...] = ((0, (5, 1.5)), "-", (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+MARKERS = "soD^vPX"
+
+# Light enough at its dark end that every colour of STRENGTH stands out from it, in grey print too.
+DENSITY = LinearSegmentedColormap.from_list("density", ["#EFEFEF", "#ABABAB"])
+# The lightness of each falls evenly, so that in grey print darker still is stronger.
+STRENGTH = LinearSegmentedColormap.from_list("strength", ["#CC5C35", "#A62B6B", "#5B0FA0", "#0D0887"])
+
+_ROW, _SHARE = 0.21, 0.97  # inches of a legend's row, share of the width that a legend may take
+
+
+def bare(axes: Axes, grid: str = "both") -> None:
+    """Without the upper and right edge, with a light grid along `grid` (both, x or y)."""
+    axes.grid(True, axis=grid, color="0.9", linewidth=0.6)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def unique(handles: Sequence[Artist]) -> list[Artist]:
+    """The first handle of each label, in order: panels share what they have in common."""
+    return list({str(handle.get_label()): handle for handle in reversed(handles)}.values())[::-1]
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
+    """One legend under all axes, in as many columns as the width holds; the figure grows by its rows.
+
+    It comes last: afterwards the layout is settled.
+
+    Args:
+        figure: With constrained layout.
+        handles: What is explained, each under its label.
+        title: One line above it.
+    """
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles=list(handles),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+            fontsize=9,
+            handlelength=3,
+            title=title,
+            title_fontsize=9,
+        )
+        if columns == 1 or legend.get_window_extent(renderer).width <= _SHARE * figure.bbox.width:
+            break
+        legend.remove()
+    rows = -(-len(handles) // columns) + bool(title)
+    figure.set_figheight(figure.get_figheight() + _ROW * rows)
+    for _ in range(2):  # the layout of axes of a fixed aspect follows from the one before
+        figure.draw_without_rendering()
