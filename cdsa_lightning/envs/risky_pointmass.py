@@ -21,11 +21,13 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from cdsa_lightning.envs.lanes import FrozenLanes
+from cdsa_lightning.envs.maps import Disc, Place, WorldMap
 from cdsa_lightning.errors import InputError, unknown_name
 
 __all__ = [
     "CENTRE",
     "GOAL",
+    "MAP",
     "MAX_STEP",
     "RADIUS",
     "RiskyPointMass",
@@ -42,6 +44,7 @@ MAX_STEP = 0.1
 REACHED = 0.05
 STARTS = ("uniform", "corner")
 PIXELS = 320
+MAP = WorldMap((0.0, 0.0), (1.0, 1.0), (Disc("risky disc", (0.5, 0.5), RADIUS),), (Place("goal", (0.1, 0.1), REACHED),))
 
 
 def in_disc(position: np.ndarray) -> np.ndarray:
@@ -148,6 +151,11 @@ class RiskyPointMass(gym.Env):
         self.render_mode, self.max_episode_steps = render_mode, max_episode_steps
         self.observation_space, self.action_space = _spaces()
         self._position, self._luck, self._step = GOAL, np.zeros(max_episode_steps), 0
+
+    @classmethod
+    def world_map(cls, **settings: Any) -> WorldMap:
+        """What a picture of this world shows, whatever its settings."""
+        return MAP
 
     def _observe(self) -> np.ndarray:
         return np.concatenate((self._position, GOAL)).astype(np.float32)
