@@ -42,6 +42,7 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
         "obs_dim": corrector.obs_dim,
         "action_dim": corrector.action_dim,
         "num_seeds": corrector.num_seeds,
+        **({"ensemble": True} if nets.ensemble else {}),
         "state_index": nets.state_index,
         "low": corrector.low.tolist(),
         "high": corrector.high.tolist(),
@@ -98,10 +99,14 @@ def read_header(path: str | Path) -> dict[str, Any]:
 def _check_dims(header: dict[str, Any], tensors: dict[str, Any]) -> None:
     # Before anything is built: a damaged number must not ask for all of the memory.
     levels, seeds, _ = tensors["noise_quantiles"].shape
+    members = _members(tensors)
+    ensemble = header.get("ensemble", False)
     state_dim, action_dim = len(tensors["networks.obs_mean"]), len(tensors["networks.action_mean"])
     index = header["state_index"]
     found = {
+        "ensemble": (ensemble, bool(ensemble)),
         "num_seeds": (header["num_seeds"], seeds),
+        "members": (seeds if not ensemble else members, members),
         "action_dim": (header["action_dim"], action_dim),
         "number of action_sigmas": (len(header["networks"]["action_sigmas"]), levels),
         "state entries": (header["obs_dim"] if index is None else len(index), state_dim),
@@ -111,6 +116,11 @@ def _check_dims(header: dict[str, Any], tensors: dict[str, Any]) -> None:
     for name, (said, is_) in found.items():
         if said != is_:
             raise InputError(f"its header says {said!r} for {name}, its tensors {is_}")
+
+
+def _members(tensors: dict[str, Any]) -> int:
+    """How many training seeds the networks hold, whether they answer one by one or on average."""
+    return tensors["networks.inverse_dynamics.layers.0.bias"].shape[0]
 
 
 def load_corrector(path: str | Path) -> Any:
@@ -135,11 +145,13 @@ def load_corrector(path: str | Path) -> Any:
             header["obs_dim"],
             header["action_dim"],
             NetworkSettings(**header["networks"]),
-            init_generators(range(header["num_seeds"])),
+            init_generators(range(_members(tensors))),
             header["state_index"],
+            header.get("ensemble", False),
         )
         coefficients = Coefficients.from_dict(header["coefficients"])
         corrector = Corrector(networks, header["low"], header["high"], header["obs_dim"], coefficients)
+        tensors.setdefault("mean_noise_quantiles", corrector.mean_noise_quantiles)  # earlier files lack it
         corrector.load_state_dict(tensors)
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
@@ -149,6 +161,7 @@ def load_corrector(path: str | Path) -> Any:
     broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise InputError(f"{path} holds values that are not finite ({broken[0]}): its training diverged. Fit it again.")
-    own = ("format", "obs_dim", "action_dim", "num_seeds", "state_index", "low", "high", "networks", "coefficients")
+    own = ("format", "obs_dim", "action_dim", "num_seeds", "ensemble", "state_index")
+    own += ("low", "high", "networks", "coefficients")
     corrector.info = {key: value for key, value in header.items() if key not in own}
     return corrector.eval().requires_grad_(False)

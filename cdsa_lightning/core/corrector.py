@@ -19,15 +19,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.core.gate import QUANTILES, is_open, length_quantiles
 from cdsa_lightning.core.nets import StackedLinear
 from cdsa_lightning.core.networks import Networks
 from cdsa_lightning.core.policy import Policy, act
 from cdsa_lightning.errors import InputError
 
-__all__ = ["CorrectedPolicy", "Correction", "Corrector"]
-
-QUANTILES = 101
-"""Quantiles 0, .01, ..., 1 of the data's predicted noise are kept with the weights."""
+__all__ = ["QUANTILES", "CorrectedPolicy", "Correction", "Corrector"]
 
 
 class Correction(NamedTuple):
@@ -58,6 +56,7 @@ class Corrector(nn.Module):
     low: Tensor
     high: Tensor
     noise_quantiles: Tensor
+    mean_noise_quantiles: Tensor
 
     def __init__(
         self,
@@ -76,6 +75,7 @@ class Corrector(nn.Module):
         self.register_buffer("low", torch.as_tensor(low, dtype=torch.float32).clone())
         self.register_buffer("high", torch.as_tensor(high, dtype=torch.float32).clone())
         self.register_buffer("noise_quantiles", torch.zeros(levels, self.num_seeds, QUANTILES))
+        self.register_buffer("mean_noise_quantiles", torch.zeros(levels, 1, QUANTILES))  # of the mean over the seeds
 
     def schedule(self, coefficients: Coefficients) -> list[int]:
         """Levels visited, in order.
@@ -132,7 +132,9 @@ class Corrector(nn.Module):
             return Correction(action, total1, total2, action, clipped)
         nets, levels = self.networks, self.schedule(c)
         s, u = nets.standardize(obs, action)
-        allowed = self._gate(nets.action_noise(s, u, levels[0]), levels[0], c.gate) if c.gate is not None else 1.0
+        allowed: Any = 1.0
+        if c.gate is not None:
+            allowed = is_open(nets.action_noise(s, u, levels[0]), self.noise_quantiles[levels[0]], c.gate)
         for i, level in enumerate(levels):
             if i:
                 u = nets.standardize_action(a)
@@ -153,13 +155,6 @@ class Corrector(nn.Module):
         a = torch.where(a.isfinite().all(-1, keepdim=True), a, self._bound(action))
         return Correction(action, total1, total2, a, clipped)
 
-    def _gate(self, eps: Float[Tensor, "E B A"], level: int, gate: float) -> Float[Tensor, "E B 1"]:
-        quantile = gate * (QUANTILES - 1)
-        below, above = int(quantile), min(int(quantile) + 1, QUANTILES - 1)
-        table = self.noise_quantiles[level]
-        threshold = torch.lerp(table[:, below], table[:, above], quantile - below)
-        return (eps.norm(dim=-1, keepdim=True) > threshold.view(-1, 1, 1)).to(eps.dtype)
-
     def select(self, row: int) -> Corrector:
         """One training seed of this corrector as a corrector of its own, for deployment or for policies without seeds.
 
@@ -167,8 +162,13 @@ class Corrector(nn.Module):
             row: Which seed, counted from 0.
 
         Raises:
-            InputError: there is no such row.
+            InputError: there is no such row, or this is an ensemble.
         """
+        if self.networks.ensemble:
+            raise InputError(
+                f"This corrector is the mean of {self.networks.members} seeds, of which none can be taken out again: "
+                "select one of the corrector that the ensemble was made of."
+            )
         if not 0 <= row < self.num_seeds:
             raise InputError(f"There is no seed {row}; the corrector holds {self.num_seeds}, counted from 0.")
         one = copy.deepcopy(self)
@@ -177,6 +177,20 @@ class Corrector(nn.Module):
                 layer.weight = nn.Parameter(layer.weight.detach()[row :: self.num_seeds], layer.weight.requires_grad)
                 layer.bias = nn.Parameter(layer.bias.detach()[row :: self.num_seeds], layer.bias.requires_grad)
         one.noise_quantiles = self.noise_quantiles[:, row : row + 1].clone()
+        one.mean_noise_quantiles = one.noise_quantiles.clone()
+        one.num_seeds = one.networks.num_seeds = one.networks.members = 1
+        return one
+
+    def ensemble(self) -> Corrector:
+        """The mean over the training seeds of g, h and I as one corrector, which any policy can be corrected by.
+
+        Its gate knows the quantiles of the mean's noise that `measure_noise` kept. A file from before they were kept
+        lacks them; `CorrectedPolicy` then refuses a gate until `measure_noise` is called on the ensemble.
+        """
+        one = copy.deepcopy(self)
+        one.noise_quantiles = (self.noise_quantiles if self.num_seeds == 1 else self.mean_noise_quantiles).clone()
+        one.mean_noise_quantiles = one.noise_quantiles.clone()
+        one.networks.ensemble = True
         one.num_seeds = one.networks.num_seeds = 1
         return one
 
@@ -189,10 +203,10 @@ class Corrector(nn.Module):
         """
         seeds = (self.num_seeds, -1, -1)
         s, u = self.networks.standardize(obs.expand(*seeds), action.expand(*seeds))
-        grid = torch.linspace(0, 1, QUANTILES, device=s.device)
         for level in range(len(self.networks.settings.action_sigmas)):
-            length = self.networks.action_noise(s, u, level).norm(dim=-1)
-            self.noise_quantiles[level] = torch.quantile(length, grid, dim=-1).T
+            eps = self.networks.action_noise(s, u, level)
+            self.noise_quantiles[level] = length_quantiles(eps)
+            self.mean_noise_quantiles[level] = length_quantiles(eps.mean(0, keepdim=True))
 
     def forward(
         self, obs: Float[Tensor, "E B S"], action: Float[Tensor, "E B A"], coefficients: Coefficients | None = None
@@ -236,7 +250,10 @@ class CorrectedPolicy(Policy):
         self.coefficients = coefficients or corrector.coefficients
         corrector.schedule(self.coefficients)
         if self.coefficients.gate is not None and not bool(corrector.noise_quantiles.any()):
-            raise InputError("gate needs the data's noise, which was not measured: call corrector.measure_noise first.")
+            raise InputError(
+                "gate needs the data's noise, which was not measured: call corrector.measure_noise first, "
+                "or fit the corrector again."
+            )
         self.num_seeds = max(policy.num_seeds, corrector.num_seeds)
         self.stochastic, self.on_host = policy.stochastic, policy.on_host
         self.eval()

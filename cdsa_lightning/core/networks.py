@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from cdsa_lightning.core.losses import denoising_score_loss, inverse_dynamics_loss, noise_prediction_loss
-from cdsa_lightning.core.nets import inverse_dynamics_net, score_net
+from cdsa_lightning.core.nets import StackedMLP, inverse_dynamics_net, score_net
 from cdsa_lightning.errors import InputError, unknown_name
 
 __all__ = ["NetworkSettings", "Networks"]
@@ -72,6 +72,7 @@ class Networks(nn.Module):
         settings: What the networks see and predict.
         generators: One per seed, E in all, for the initial weights.
         state_index: Which observation entries the networks see (D of them); None for all.
+        ensemble: Answer with the mean over the E members, as a single seed; such networks are no longer trained.
 
     Raises:
         InputError: an entry of `state_index` that no observation has.
@@ -90,9 +91,11 @@ class Networks(nn.Module):
         settings: NetworkSettings,
         generators: Sequence[Generator],
         state_index: Sequence[int] | None = None,
+        ensemble: bool = False,
     ) -> None:
         super().__init__()
-        self.settings, self.num_seeds = settings, len(generators)
+        self.settings, self.members, self.ensemble = settings, len(generators), ensemble
+        self.num_seeds = 1 if ensemble else self.members
         self.state_index = None if state_index is None else list(state_index)
         if any(not 0 <= i < obs_dim for i in self.state_index or ()):
             raise InputError(f"state_index {self.state_index} names entries that an observation of {obs_dim} lacks.")
@@ -128,16 +131,22 @@ class Networks(nn.Module):
         """Actions [..., A] as the networks see them."""
         return (action - self.action_mean) / self.action_std if self.settings.standardize else action
 
+    def _ask(self, net: StackedMLP, x: Float[Tensor, "E B I"], rows: slice | None = None) -> Float[Tensor, "E B O"]:
+        """What `net` says about `x`; of an ensemble, what its members say about it on average."""
+        if not self.ensemble:
+            return net(x, rows)
+        return net(x.expand(self.members, -1, -1), rows).mean(0, keepdim=True)
+
     def action_noise(self, s: Tensor, u: Tensor, level: int) -> Float[Tensor, "E B A"]:
         """eps of the action at one level of `action_sigmas`: -sigma * g(s, u)."""
-        rows = slice(level * self.num_seeds, (level + 1) * self.num_seeds)
-        output = self.action_score(torch.cat((s, u), -1), rows)
+        rows = slice(level * self.members, (level + 1) * self.members)
+        output = self._ask(self.action_score, torch.cat((s, u), -1), rows)
         return output if self.settings.predict == "noise" else -self.settings.action_sigmas[level] * output
 
     def state_noise(self, s: Tensor, u: Tensor) -> Float[Tensor, "E B D"]:
         """eps of the state: -sigma * h(s, u)."""
         joint = torch.cat((s, u), -1) if self.settings.state_score_input == "state_action" else s
-        output = self.state_score(joint)
+        output = self._ask(self.state_score, joint)
         return output if self.settings.predict == "noise" else -self.settings.state_sigma * output
 
     def losses(
@@ -179,5 +188,5 @@ class Networks(nn.Module):
 
     def predict_action(self, s: Tensor, s_target: Tensor) -> Float[Tensor, "E B A"]:
         """I(s, s_target) in action units, from standardised states."""
-        u = self.inverse_dynamics(torch.cat((s, s_target), -1))
+        u = self._ask(self.inverse_dynamics, torch.cat((s, s_target), -1))
         return u * self.action_std + self.action_mean if self.settings.standardize else u
