@@ -76,6 +76,7 @@ def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspec
         return None
     try:
         data, settings = checkpoint["data"], checkpoint["hyper_parameters"]
+        standardised = standardised or bool(settings.get("standardize_obs"))
         obs_dim, seeds = len(data["obs_mean"]), [int(seed) for seed in settings["seeds"]]
         steps = checkpoint.get("global_step")
         kept = {key: value for key, value in settings.items() if not key.startswith("_") and key not in _NO_SETTINGS}

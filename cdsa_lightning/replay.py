@@ -78,7 +78,7 @@ class ReplayData(TaskData):
         low, high = (np.asarray(bound, dtype=float) for bound in (task_.low, task_.high))
         if not np.isfinite([low, high]).all():
             raise InputError(f"Chance acts between the action bounds, which must be finite: {low}, {high}.")
-        zeros, ones = [0.0] * task_.obs_dim, [1.0] * task_.obs_dim
+        centre, half_width = task_.obs_scale  # there are no data yet whose statistics could be taken
         self.info = DataInfo(
             task=task_.name,
             env_id=task_.env_id,
@@ -91,8 +91,8 @@ class ReplayData(TaskData):
             max_return=0.0,
             low=low.tolist(),
             high=high.tolist(),
-            obs_mean=zeros,
-            obs_std=ones,
+            obs_mean=centre.tolist(),
+            obs_std=half_width.tolist(),
             action_mean=[0.0] * task_.action_dim,
             action_std=[1.0] * task_.action_dim,
             state_index=None if task_.obs_to_state is None else list(task_.obs_to_state),

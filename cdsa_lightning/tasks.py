@@ -25,6 +25,8 @@ __all__ = ["Task", "get_task", "task_names"]
 
 _log = logging.getLogger(__name__)
 _GYM = "gym:"
+_Spaces = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""S; action bounds [A], [A]; centre and half width of the observations [S], [S]."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,12 @@ class Task:
         return self._spaces[2].copy()
 
     @property
-    def _spaces(self) -> tuple[int, np.ndarray, np.ndarray]:
+    def obs_scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and half width of each bounded observation entry, 0 and 1 of an unbounded one; [S] each, float32."""
+        return self._spaces[3].copy(), self._spaces[4].copy()
+
+    @property
+    def _spaces(self) -> _Spaces:
         return _spaces(self.env_id, json.dumps(self.env_kwargs, sort_keys=True))
 
     def local_source(self) -> str | None:
@@ -196,7 +203,7 @@ def _make(env_id: str, **kwargs: Any) -> gymnasium.Env:
 
 
 @functools.cache
-def _spaces(env_id: str, kwargs: str) -> tuple[int, np.ndarray, np.ndarray]:
+def _spaces(env_id: str, kwargs: str) -> _Spaces:
     env = _make(env_id, **json.loads(kwargs))
     obs, action = env.observation_space, env.action_space
     env.close()
@@ -206,4 +213,7 @@ def _spaces(env_id: str, kwargs: str) -> tuple[int, np.ndarray, np.ndarray]:
         raise InputError(
             f"{env_id} observes {obs} and takes {action}; the method needs one vector each (Box of one dimension)."
         )
-    return obs.shape[0], action.low.astype(np.float32), action.high.astype(np.float32)
+    bounded = np.isfinite(obs.low) & np.isfinite(obs.high) & (obs.high > obs.low)
+    low, high = np.where(bounded, obs.low, -1).astype(np.float32), np.where(bounded, obs.high, 1).astype(np.float32)
+    scale = (low + high) / 2, (high - low) / 2
+    return obs.shape[0], action.low.astype(np.float32), action.high.astype(np.float32), *scale

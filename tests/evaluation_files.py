@@ -24,9 +24,10 @@ def leave(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN, **facts):
-    networks = Networks(*dims, NetworkSettings(predict="noise", action_sigmas=(0.7,)), init_generators(range(2)))
-    low, high = [-0.1] * dims[1], [0.1] * dims[1]
+def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN, sees=None, bound=0.1, **facts):
+    settings = NetworkSettings(predict="noise", action_sigmas=(0.7,))
+    networks = Networks(*dims, settings, init_generators(range(2)), sees)
+    low, high = [-bound] * dims[1], [bound] * dims[1]
     info = {"task": task, "env_id": "E", "preset": preset, **facts}
     return save_corrector(Corrector(networks, low, high, dims[0], own, info), path)
 

@@ -11,7 +11,13 @@ from cdsa_lightning.reference import read_coefficients
 from cdsa_lightning.tasks import task_names
 
 ROWS = list(read_coefficients())
-CONFIGURED = {"risky-pointmass": (0.7,)}
+CONFIGURED = {
+    name: (0.7,)
+    for name in (
+        *("risky-pointmass", "risky-pointmass-codac"),
+        *("risky-transportation", "risky-transportation-goods", "risky-transportation-airport"),
+    )
+}
 """Action sigmas that a task's configuration trains instead of the preset's."""
 
 

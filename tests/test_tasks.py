@@ -130,3 +130,13 @@ def test_measuring_a_mujoco_task_leaves_no_file_behind(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == ""
     assert not list(tmp_path.iterdir())
+
+
+def test_observations_are_scaled_by_their_bounds_where_they_have_any():
+    centre, half_width = get_task("risky-transportation").obs_scale
+    assert centre.tolist() == [5, 5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    assert half_width.tolist() == [5, 5, 0.5, 0.5, 0.5, 0.5, 0.5]
+    centre, half_width = get_task("hopper-medium").obs_scale
+    assert not centre.any()
+    assert (half_width == 1).all()
+    assert get_task("risky-pointmass").obs_scale[1].tolist() == [0.5] * 4

@@ -9,8 +9,8 @@ logarithm). All three are taken at the same parameters, their gradients do not m
 the target critics follow. Common implementations move the critics within the step, before the actor looks at them.
 
 It learns from a data set (`TransitionData`) as well as from what it does itself (`replay.ReplayData`, which asks
-`explore` for actions). Of the data's statistics it uses none: observations and rewards stay raw, but for the reward
-scale c of the first paper, which is 1 unless said.
+`explore` for actions). Observations stay raw unless `standardize_obs`, rewards but for the reward scale c of the first
+paper, which is 1 unless said.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cdsa_baselines._nets import ActionBox, TanhGaussianActor, Target, Twins, frozen_copy
+from cdsa_baselines._nets import ActionBox, Standardizer, TanhGaussianActor, Target, Twins, frozen_copy
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
@@ -42,6 +42,8 @@ class SAC(Baseline):
         target_entropy: H, in nats, of actions scaled to [-1, 1]; None for minus their number.
         hidden: Width of the two hidden layers.
         reward_scale: c, by which rewards are multiplied in the critics' target ("reward scale" of 1801.01290).
+        standardize_obs: Whether the networks see (obs - mean) / std: the data's statistics, or online the centre and the
+            half width of what the environment says to be bounded.
         seeds: Training seeds, stacked.
         inner_steps: Gradient steps per Lightning step.
         compile: Compile the update.
@@ -60,6 +62,7 @@ class SAC(Baseline):
         target_entropy: float | None = None,
         hidden: int = 256,
         reward_scale: float = 1.0,
+        standardize_obs: bool = False,
         seeds: Iterable[int] = (0, 1, 2, 3, 4),
         inner_steps: int = 10,
         compile: bool = False,  # noqa: A002
@@ -73,10 +76,12 @@ class SAC(Baseline):
             raise InputError(f"reward_scale must be positive and finite, got {reward_scale}.")
         self.discount, self.lr, self.target_rate = discount, lr, target_rate
         self.target_entropy, self.hidden, self.reward_scale = target_entropy, hidden, reward_scale
+        self.standardised = standardize_obs
 
     def build(self, info: DataInfo) -> None:
         generators, widths = init_generators(self.seeds), (self.hidden, self.hidden)
         self.box = ActionBox(info)
+        self.standardize = Standardizer(info) if self.standardised else nn.Identity()
         self.entropy = -float(info.action_dim) if self.target_entropy is None else self.target_entropy
         self.critic = Twins((info.obs_dim + info.action_dim, *widths, 1), generators)
         self.actor = TanhGaussianActor((info.obs_dim, *widths, info.action_dim), generators)
@@ -99,7 +104,8 @@ class SAC(Baseline):
         self.slow_critic = Target(self.target)
 
     def losses(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
-        obs, next_obs, eta = batch.obs, batch.next_obs, self.log_eta.detach().exp()
+        obs, next_obs = self.standardize(batch.obs), self.standardize(batch.next_obs)
+        eta = self.log_eta.detach().exp()
         noise_here, noise_next = noise.chunk(2, -1)
         own, log_prob = self.actor.squash(*self.actor.distribution(obs), noise_here)
         with torch.no_grad():
@@ -127,7 +133,7 @@ class SAC(Baseline):
             obs: Raw observations of n lanes per seed.
             noise: Standard normal numbers.
         """
-        return self.box.from_unit(self.actor.sample(obs, noise))
+        return self.box.from_unit(self.actor.sample(self.standardize(obs), noise))
 
     def policy(self) -> Policy:
         """The deterministic action of every seed, in the environment's units."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Subject", "find_subject", "make_arms"]
 
 _OVERRIDES = ("k1", "k2", "num_steps", "schedule", "state_step", "a2", "units", "gate", "max_shift")
-_WORLDS = ("antmaze", "halfcheetah", "hopper", "walker2d")
+_WORLDS = ("antmaze", "halfcheetah", "hopper", "risky-pointmass", "risky-transportation", "walker2d")
 
 
 @dataclass
@@ -85,6 +85,10 @@ def make_arms(options: Options, subject: Subject) -> tuple[dict[str, Policy], di
     from cdsa_lightning.rollout import NoisyPolicy
 
     policy, name = subject.policy, options.baseline
+    if options.ensemble and options.corrector_seed is not None:
+        raise InputError(
+            "--ensemble takes the mean of the corrector's seeds, --corrector_seed one: give one of the two."
+        )
     if options.action_noise:
         policy, name = NoisyPolicy(policy, options.action_noise), f"{name}+noise({options.action_noise:g})"
     arms: dict[str, Policy] = {name: policy}
@@ -100,6 +104,7 @@ def make_arms(options: Options, subject: Subject) -> tuple[dict[str, Policy], di
             if without != coefficients:
                 arms[f"cdsa({name}) without {part}"] = CorrectedPolicy(policy, corrector, without)
     about |= {"corrector": _text(path), "coefficients": coefficients.to_dict(), "corrector_header": corrector.info}
+    about["ensemble"] = corrector.networks.ensemble
     return arms, about
 
 
@@ -109,30 +114,42 @@ def _corrector(options: Options, subject: Subject) -> tuple[Path, Corrector]:
     from cdsa_lightning.runs import newest_corrector
 
     task = subject.task
-    path = Path(options.corrector) if options.corrector else newest_corrector(task.name, options.preset, options.runs)
+    own = task.corrected_by
+    path = Path(options.corrector) if options.corrector else newest_corrector(own, options.preset, options.runs)
     if path is None:
         preset = f" with preset {options.preset!r}" if options.preset else ""
         raise InputError(
-            f"There is no corrector of task {task.name!r}{preset} under {options.runs}/. Make one: "
-            f"{_fit_corrector(task.name, options.preset)}, or name one with --corrector."
+            f"There is no corrector of task {own!r}{preset} under {options.runs}/. Make one: "
+            f"{_fit_corrector(own, options.preset)}, or name one with --corrector."
         )
     corrector: Corrector = load_corrector(path)
     trained = corrector.info.get("task")
-    if trained != task.name:
+    if trained not in (task.name, own):
+        served = "" if own == task.name else f", which is corrected by correctors of {own!r}"
         raise InputError(
-            f"{path} corrects task {trained!r}, but the evaluation is on task {task.name!r}: "
+            f"{path} corrects task {trained!r}, but the evaluation is on task {task.name!r}{served}: "
             f"name another with --corrector, or --task {trained}."
         )
-    again = _fit_corrector(task.name, corrector.info.get("preset"))
+    again = _fit_corrector(own, corrector.info.get("preset"))
     if (corrector.obs_dim, corrector.action_dim) != (task.obs_dim, task.action_dim):
         raise InputError(
             f"{path} takes {corrector.obs_dim} observation and {corrector.action_dim} action entries, "
             f"{task.name!r} has {task.obs_dim} and {task.action_dim}. Fit it again: {again}."
         )
+    seen, wanted = corrector.networks.state_index, None if task.obs_to_state is None else list(task.obs_to_state)
+    if seen != wanted:
+        raise InputError(
+            f"{path} looks at the observation entries {_entries(seen)}, {task.name!r} is corrected by "
+            f"{_entries(wanted)}. Fit it again: {again}."
+        )
     found = "" if options.corrector else "the newest; "
     held = f"{corrector.num_seeds} seeds"
     if options.corrector_seed is not None:
         corrector, held = corrector.select(options.corrector_seed), f"seed {options.corrector_seed} of {held}"
+    elif options.ensemble:
+        corrector = corrector.ensemble()
+    if corrector.networks.ensemble:  # its file may hold one already
+        held = f"the mean of {corrector.networks.members} seeds"
     steps = corrector.info.get("steps")  # a trial of one step is a run like any other, and may be the newest
     trained = "" if steps is None else f", {steps} step{'' if steps == 1 else 's'}"
     about = f"{found}preset {corrector.info.get('preset')}, {held}{trained}"
@@ -173,10 +190,14 @@ def _task_of(checkpoint: Path) -> str | None:
 
 
 def _fit_corrector(task: str, preset: str | None = None) -> str:
-    """The command that makes a corrector: one configuration serves all tasks of a robot, one the paper's preset."""
-    world = task.partition("-")[0]
-    config = "paper" if preset == "paper" else world if world in _WORLDS else task.replace("-", "_")
+    """The command that makes a corrector: one configuration serves all tasks of a world, one the paper's preset."""
+    world = next((world for world in _WORLDS if f"{task}-".startswith(f"{world}-")), task)
+    config = "paper" if preset == "paper" else world.replace("-", "_")
     return f"'cdsa fit --config configs/{config}.yaml --data.task {task}'"
+
+
+def _entries(index: list[int] | None) -> str:
+    return "all" if index is None else ", ".join(map(str, index))
 
 
 def _text(path: Path | None) -> str | None:

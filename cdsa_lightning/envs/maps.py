@@ -133,13 +133,16 @@ class WorldMap:
         away = [region.distance(points) for region in self.regions]
         return np.min(away, axis=0) if away else np.full(points.shape[:-1], np.inf)
 
-    def check_free(self, what: str, point: Sequence[float]) -> None:
+    def check_free(self, what: str, point: Sequence[float] | str) -> None:
         """See that `point`, called `what` in the error, can be stood on.
 
         Raises:
             InputError: it is no point of the map, or lies in a region.
         """
-        place = np.asarray(point, dtype=float)
+        try:
+            place = np.asarray(point, dtype=float)
+        except (TypeError, ValueError):
+            place = np.empty(0)
         x, y = (f"{self.low[axis]:g} to {self.high[axis]:g}" for axis in (0, 1))
         if place.shape != (2,) or not np.isfinite(place).all():
             raise InputError(f"{what} is a point (x, y), got {point!r}: x in {x}, y in {y}.")

@@ -18,7 +18,7 @@ Source: section 5.3 and Figure 5 of the CDSA paper (arXiv 2406.07541), which lea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium as gym
@@ -43,6 +43,7 @@ REGIONS = (
     Capsule("river", (5.1, 0.0), (5.1, 4.6), 0.6),
     Ellipse("ice", (7.4, 8.0), (1.3, 0.8)),
 )
+_GROUND = WorldMap((0, 0), (10, 10), REGIONS, (), SPEED)
 TASKS: dict[str, tuple[Place, ...]] = {"path": (), "goods": (GOODS,), "airport": (AIRPORT, LANDING)}
 """The places of each task, apart from its target."""
 STARTS = ("depot", "uniform")
@@ -94,14 +95,14 @@ class Rules:
             raise InputError(f"risk_prob is a probability between 0 and 1, got {self.risk_prob}.")
         if self.max_episode_steps < 1:
             raise InputError(f"max_episode_steps must be at least 1, got {self.max_episode_steps}.")
-        self.map.check_free("The target", self.target)
+        _GROUND.check_free("The target", self.target)
         self.check_start(self.start)
 
     @property
     def map(self) -> WorldMap:
         """What a picture of this task shows."""
         x, y = self.target
-        return WorldMap((0, 0), (10, 10), REGIONS, (Place("goal", (x, y), 0.3), *TASKS[self.task]), SPEED)
+        return replace(_GROUND, places=(Place("goal", (x, y), 0.3), *TASKS[self.task]))
 
     def check_start(self, start: str | Sequence[float]) -> None:
         """See that an episode can begin at `start`.
@@ -110,7 +111,7 @@ class Rules:
             InputError: it cannot.
         """
         if not isinstance(start, str):
-            self.map.check_free("The start", start)
+            _GROUND.check_free("The start", start)
         elif start not in STARTS:
             raise unknown_name("start", start, STARTS, "Or give a point, for instance [1.0, 6.0].")
 

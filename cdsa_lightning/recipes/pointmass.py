@@ -1,7 +1,9 @@
-r"""Risky PointMass, safe data: every episode walks around the disc at a distance of its own choice, on either side, at a
-speed of its own, with Gaussian noise on its actions, and reaches the goal. An episode whose noise carries it into the
-disc is thrown away whole. The way around is the tangent rule: head for the goal where the straight line is free of the
-circle of radius R + margin; otherwise for a point on that circle ahead on the chosen side.
+r"""Risky PointMass, safe data: every episode goes around the disc and reaches the goal.
+
+Each walks at a distance of its own choice, on either side, at a speed of its own, with Gaussian noise on its actions.
+An episode whose noise carries it into the disc is thrown away whole. The way around is the tangent rule: head for the
+goal where the straight line is free of the circle of radius R + margin; otherwise for a point on that circle ahead on
+the chosen side.
 """
 
 from __future__ import annotations

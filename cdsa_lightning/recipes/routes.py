@@ -31,14 +31,14 @@ class Planner:
         self.low, self.high = np.asarray(world.low, dtype=float), np.asarray(world.high, dtype=float)
         self._free = world.distance(self._lattice(FINE)) >= margin  # [nx, ny]
         nodes = self._lattice(GRID)
-        number = np.full(nodes.shape[:2], -1)
         open_ = self.is_free(nodes)
-        number[open_] = np.arange(open_.sum())
+        number = np.where(open_, np.cumsum(open_).reshape(open_.shape) - 1, -1)
+        width, height = number.shape
         self.nodes = nodes[open_]
         rows, columns, lengths = [], [], []
         for dx, dy in _NEIGHBOURS:
-            here = number[: number.shape[0] - dx, max(0, -dy) : number.shape[1] - max(0, dy)]
-            there = number[dx:, max(0, dy) : number.shape[1] + min(0, dy)]
+            here = number[: width - dx, max(0, -dy) : height - max(0, dy)]
+            there = number[dx:, max(0, dy) : height + min(0, dy)]
             both = (here >= 0) & (there >= 0)
             rows.append(here[both])
             columns.append(there[both])
@@ -58,7 +58,7 @@ class Planner:
         index = np.round((points - self.low) / FINE).astype(int)
         inside = ((index >= 0) & (index < self._free.shape)).all(-1)
         index = np.clip(index, 0, np.array(self._free.shape) - 1)
-        return inside & self._free[index[..., 0], index[..., 1]]
+        return np.asarray(inside & self._free[index[..., 0], index[..., 1]])
 
     def sees(self, point: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether the straight way from `point` [2] to each of `others` [n, 2] is free, bool [n]."""
@@ -67,7 +67,7 @@ class Planner:
         return self.is_free(point + np.linspace(0, 1, count)[:, None, None] * way).all(0)
 
     def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
-        """The corners of a short way from `start` [2], which is left out, to `end` [2]; [k, 2], None where none is known.
+        """The corners [k, 2] of a short way from `start` [2], itself left out, to `end` [2]; None where there is none.
 
         Args:
             start, end: Free points.

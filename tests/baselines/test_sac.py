@@ -31,13 +31,14 @@ def draw(pi, s, z):
     return torch.tanh(u), (normal.log_prob(u) - torch.log(1 - torch.tanh(u) ** 2)).sum(1, keepdim=True)
 
 
-@pytest.mark.parametrize(("entropy", "scale"), [(None, 1.0), (0.5, 5.0)])
-def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path, entropy, scale):
+@pytest.mark.parametrize(("entropy", "scale", "standardize"), [(None, 1.0, False), (0.5, 5.0, True)])
+def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path, entropy, scale, standardize):
     settings = {"hidden": 16, "lr": 1e-3, "target_rate": 0.05, "discount": 0.9, "reward_scale": scale}
-    module = SAC(seeds=(0, 1), target_entropy=entropy, **settings)
+    module = SAC(seeds=(0, 1), target_entropy=entropy, standardize_obs=standardize, **settings)
     steps = record(module)
     train(module, npz, 25, tmp_path / "run", precision="64-true")
-    start, high = build_like(module), module.data_info.high[0]
+    start, info = build_like(module), module.data_info
+    high, mean, std = info.high[0], torch.tensor(info.obs_mean), torch.tensor(info.obs_std) + 1e-3
     for seed in range(2):
         q1, q2, slow_q1, slow_q2 = (plain_mlp(start.critic.net, row) for row in (seed, seed + 2, seed, seed + 2))
         pi, log_eta = plain_mlp(start.actor.net, seed), torch.zeros((), dtype=torch.float64, requires_grad=True)
@@ -45,6 +46,8 @@ def test_updates_agree_with_the_equations_in_plain_torch(npz, tmp_path, entropy,
         pi_adam, eta_adam = torch.optim.Adam(pi.parameters(), lr=1e-3), torch.optim.Adam([log_eta], lr=1e-3)
         for step in steps:
             s, a, s_next, r, d, z = step.of(seed)
+            if standardize:
+                s, s_next = (s - mean) / std, (s_next - mean) / std
             eta = log_eta.exp().detach()
             a_next, log_prob_next = draw(pi, s_next, z[:, 2:])
             pair = torch.cat([s_next, a_next], 1)

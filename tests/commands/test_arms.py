@@ -4,6 +4,7 @@ import pytest
 
 from cdsa_lightning.commands.arms import find_subject, make_arms
 from cdsa_lightning.commands.options import Options
+from cdsa_lightning.core.artifact import load_corrector, save_corrector
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.corrector import CorrectedPolicy
 from cdsa_lightning.errors import InputError
@@ -67,6 +68,21 @@ def test_one_seed_of_the_corrector_can_serve_every_seed_of_the_baseline(stranger
         arms(baseline="iql", corrector_seed=99)
 
 
+def test_the_mean_of_the_correctors_seeds_can_serve_every_seed_of_the_baseline(tmp_path):
+    path = kept("1")
+    mean = save_corrector(load_corrector(path).ensemble(), tmp_path / "mean.safetensors")
+    for named in ({"ensemble": True}, {"corrector": str(mean)}, {"corrector": str(mean), "ensemble": True}):
+        made, about, notes = arms(baseline="shortest_path", **named)
+        corrector = made["cdsa(shortest_path)"].corrector
+        assert (corrector.num_seeds, corrector.networks.members, about["ensemble"]) == (1, 2, True)
+        assert "the mean of 2 seeds" in notes
+    assert arms(baseline="shortest_path")[1]["ensemble"] is False
+    with pytest.raises(InputError, match="--corrector_seed one: give one of the two"):
+        arms(baseline="shortest_path", ensemble=True, corrector_seed=0)
+    with pytest.raises(InputError, match="the mean of 2 seeds, of which none"):
+        arms(baseline="shortest_path", corrector=str(mean), corrector_seed=0)
+
+
 def test_the_corrector_of_the_wanted_preset_is_taken():
     robust = kept("1")
     kept("2", preset="paper")
@@ -119,3 +135,23 @@ def test_ablation_leaves_out_what_is_zero_already():
     kept("1")
     made, _, _ = arms(baseline="shortest_path", ablation=True, k2=0.0)
     assert list(made) == ["shortest_path", "cdsa(shortest_path)", "cdsa(shortest_path) without a1"]
+
+
+def test_one_corrector_serves_every_task_on_its_map():
+    made_for_path = kept("1", "risky-transportation", dims=(7, 2), sees=[0, 1], bound=1.0)
+    for task in ("risky-transportation", "risky-transportation-goods", "risky-transportation-airport"):
+        _, about, notes = arms(baseline="random", task=task)
+        assert about["corrector"] == str(made_for_path)
+        assert f"recommended for random on {task} with preset robust" in notes
+
+
+def test_a_missing_shared_corrector_is_fitted_on_the_task_that_it_is_named_after():
+    with pytest.raises(InputError, match="no corrector of task 'risky-transportation' ") as error:
+        arms(baseline="random", task="risky-transportation-goods")
+    assert "configs/risky_transportation.yaml --data.task risky-transportation'" in str(error.value)
+
+
+def test_a_corrector_that_looks_at_other_observation_entries_is_refused():
+    kept("1", "risky-transportation", dims=(7, 2), bound=1.0)
+    with pytest.raises(InputError, match=r"entries all, .* is corrected by 0, 1\. Fit it again: 'cdsa fit"):
+        arms(baseline="random", task="risky-transportation")

@@ -123,7 +123,13 @@ def test_a_missing_checkpoint_names_the_command_that_makes_it(refused):
     assert f"cdsa fit --config configs/baselines/iql.yaml --data.task {TASK}" in said
 
 
-@pytest.mark.parametrize("task", [TASK, "hopper-medium", "halfcheetah-random", "walker2d-medium", "antmaze-large-play"])
+@pytest.mark.parametrize(
+    "task",
+    [
+        *(TASK, "risky-pointmass-codac", "risky-transportation"),
+        *("hopper-medium", "halfcheetah-random", "walker2d-medium", "antmaze-large-play"),
+    ],
+)
 @pytest.mark.parametrize("preset", ["", "paper", "robust"])
 def test_a_missing_corrector_names_the_command_that_makes_it(refused, task, preset):
     said = refused(f"--baseline random --task {task} {preset and '--preset ' + preset}")
