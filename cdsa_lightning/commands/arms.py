@@ -86,9 +86,7 @@ def make_arms(options: Options, subject: Subject) -> tuple[dict[str, Policy], di
 
     policy, name = subject.policy, options.baseline
     if options.ensemble and options.corrector_seed is not None:
-        raise InputError(
-            "--ensemble takes the mean of the corrector's seeds, --corrector_seed one: give one of the two."
-        )
+        raise InputError("--ensemble takes the mean of the seeds, --corrector_seed one of them: give one of the two.")
     if options.action_noise:
         policy, name = NoisyPolicy(policy, options.action_noise), f"{name}+noise({options.action_noise:g})"
     arms: dict[str, Policy] = {name: policy}

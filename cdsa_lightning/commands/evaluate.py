@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "main"]
 
-_FLAGS = ("--ablation", "--quiet")
+_FLAGS = ("--ablation", "--ensemble", "--quiet")
 _TRACES = 8  # paths of a training seed in trajectories.png
 
 

@@ -17,6 +17,7 @@ class Options:
         checkpoint: Of the baseline; by default the newest under runs/. Baselines such as random need none.
         corrector: A corrector.safetensors; by default the newest of the task under runs/. "none": the baseline alone.
         corrector_seed: Correct every training seed of the baseline with this one of the corrector, counted from 0.
+        ensemble: Correct with the mean over the corrector's training seeds, as one corrector for every seed.
         preset: Take the newest corrector of this preset (paper or robust), and its recommended coefficients.
         k1: Weight of the action score.
         k2: Weight of the inverse-dynamics action.
@@ -31,7 +32,7 @@ class Options:
         ablation: Evaluate also without a1 (k1 = 0) and without a2 (k2 = 0).
         episodes: Episodes per training seed; by default the task's number.
         seed: Of the environments and of the noise.
-        env_kwargs: Settings of the environment, for instance --env_kwargs.start corner.
+        env_kwargs: Settings of the environment, for instance --env_kwargs.start corner or --env_kwargs.start [0.8,0.3].
         output: Directory of the results; by default runs/TASK/evaluate/DATE-TIME.
         runs: Where runs are looked up and kept.
         wandb: W&B mode: auto (online with a key, offline without), online, offline or off (also --no-wandb).
@@ -44,6 +45,7 @@ class Options:
     checkpoint: str | None = None
     corrector: str | None = None
     corrector_seed: int | None = None
+    ensemble: bool = False
     preset: str | None = None
     k1: float | None = None
     k2: float | None = None
@@ -58,7 +60,7 @@ class Options:
     ablation: bool = False
     episodes: int | None = None
     seed: int = 0
-    env_kwargs: dict[str, bool | int | float | str] | None = None
+    env_kwargs: dict[str, bool | int | float | str | list[float]] | None = None
     output: str | None = None
     runs: str = "runs"
     wandb: str = "auto"

@@ -71,10 +71,11 @@ def _corrector(path: Path) -> Reading | None:
         obs_dim=corrector.obs_dim,
         action_dim=corrector.action_dim,
         statistics=f"mean and std of {corrector.obs_dim} entries, inside the file" if settings.standardize else raw,
-        num_seeds=corrector.num_seeds,
+        num_seeds=corrector.networks.members,
         task=str(info.get("task")),
         details={
             "seeds": str(info.get("seeds", "")).strip("[]"),
+            **({"ensemble": "the mean of its seeds, as one corrector"} if corrector.networks.ensemble else {}),
             "trained": f"{info.get('steps', 'an unrecorded number of')} steps",
             "data": str(info.get("source", "not recorded")),
             "action sigmas": ", ".join(f"{sigma:g}" for sigma in settings.action_sigmas),
@@ -108,7 +109,7 @@ def misfit(path: Path, reading: Reading, task: Task) -> str:
         except InputError as error:
             return str(error)
         return ""
-    if found.task != task.name:
+    if found.task not in (task.name, task.corrected_by):
         return f"{path} belongs to task {found.task!r}, not to {task.name!r}."
     if (found.obs_dim, found.action_dim) != dims:
         return (

@@ -77,7 +77,7 @@ def test_the_mean_of_the_correctors_seeds_can_serve_every_seed_of_the_baseline(t
         assert (corrector.num_seeds, corrector.networks.members, about["ensemble"]) == (1, 2, True)
         assert "the mean of 2 seeds" in notes
     assert arms(baseline="shortest_path")[1]["ensemble"] is False
-    with pytest.raises(InputError, match="--corrector_seed one: give one of the two"):
+    with pytest.raises(InputError, match="--corrector_seed one of them: give one of the two"):
         arms(baseline="shortest_path", ensemble=True, corrector_seed=0)
     with pytest.raises(InputError, match="the mean of 2 seeds, of which none"):
         arms(baseline="shortest_path", corrector=str(mean), corrector_seed=0)

@@ -10,6 +10,7 @@ import torch
 
 from cdsa_baselines.mlp import save_mlp
 from cdsa_lightning import cli, registry, tasks
+from cdsa_lightning.core.artifact import load_corrector, save_corrector
 from cdsa_lightning.inspection import Inspection
 from evaluation_files import TASK, write_corrector
 
@@ -107,7 +108,8 @@ def test_dimensions_that_a_file_does_not_tell_are_not_guessed(told, monkeypatch,
     assert lines["dimensions"] == "an unknown number of observation and an unknown number of action entries"
     assert lines["fits"] == "not told by the file: name a task with --task, and it is tried"
     answering(monkeypatch, net=Inspection("graph", "unknown", None, 2, "inside"))
-    assert told(tmp_path)["fits"] == f"by its dimensions {TASK}"
+    fits = told(tmp_path)["fits"]  # the worlds in the plane, and no robot
+    assert fits.startswith(f"by its dimensions {TASK}") and "hopper" not in fits
 
 
 def test_of_two_readers_both_are_told_and_one_that_fits_is_enough(capsys, monkeypatch, policy):
@@ -137,6 +139,15 @@ def test_a_corrector_is_told_and_fits_its_task_alone(told, refused, tmp_path):
     assert f"belongs to task '{TASK}', not to 'hopper-random'" in refused(path, "--task", "hopper-random")
     wide = write_corrector(tmp_path / "wide.safetensors", dims=(5, 2))
     assert f"takes 5 observation and 2 action entries, task '{TASK}' has 4 and 2" in refused(wide, "--task", TASK)
+
+
+def test_the_mean_of_seeds_is_told_as_such_and_a_shared_corrector_fits_all_that_it_serves(told, tmp_path):
+    path = write_corrector(tmp_path / "shared.safetensors", "risky-transportation", dims=(7, 2), seeds=[3, 4])
+    mean = save_corrector(load_corrector(path).ensemble(), tmp_path / "mean.safetensors")
+    assert "ensemble" not in told(path)
+    lines = told(mean, "--task", "risky-transportation-goods")
+    assert (lines["seeds"], lines["ensemble"]) == ("2 (3, 4)", "the mean of its seeds, as one corrector")
+    assert lines["fits"] == "risky-transportation-goods: yes"
 
 
 def test_a_damaged_corrector_is_refused(refused, tmp_path):
