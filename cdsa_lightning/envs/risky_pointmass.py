@@ -1,7 +1,7 @@
 r"""Risky PointMass: walk to a corner around (or through) a disc where accidents happen.
 
-State (x, y, gx, gy) in [0, 1]^4; the action is the displacement, clipped to +-0.1 per axis. With d = |p - goal| before
-the step,
+State (x, y, gx, gy) in [0, 1]^4, the goal g at (.1, .1) unless said; the action is the displacement, clipped to +-0.1
+per axis. With d = |p - g| before the step,
 
     reward = -d - 0.1 - risk_penalty * [p inside the disc and u >= risk_prob],    u ~ U(0, 1),
 
@@ -13,6 +13,7 @@ Source: the environment of the CODAC line of work, as the CDSA paper (arXiv 2406
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from gymnasium.spaces import Box
 
 from cdsa_lightning.envs.lanes import FrozenLanes
 from cdsa_lightning.envs.maps import Disc, Place, WorldMap
+from cdsa_lightning.envs.pictures import draw_map
 from cdsa_lightning.errors import InputError, unknown_name
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "RADIUS",
     "RiskyPointMass",
     "RiskyPointMassVector",
+    "check_start",
     "draw_episode",
     "in_disc",
     "transition",
@@ -43,7 +46,7 @@ RADIUS = 0.3
 MAX_STEP = 0.1
 REACHED = 0.05
 STARTS = ("uniform", "corner")
-PIXELS = 320
+Start = str | Sequence[float]
 MAP = WorldMap((0.0, 0.0), (1.0, 1.0), (Disc("risky disc", (0.5, 0.5), RADIUS),), (Place("goal", (0.1, 0.1), REACHED),))
 
 
@@ -53,7 +56,12 @@ def in_disc(position: np.ndarray) -> np.ndarray:
 
 
 def transition(
-    position: np.ndarray, action: np.ndarray, luck: np.ndarray, risk_prob: float, risk_penalty: float
+    position: np.ndarray,
+    action: np.ndarray,
+    luck: np.ndarray,
+    risk_prob: float,
+    risk_penalty: float,
+    goal: np.ndarray = GOAL,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """One step of n points; reward, termination and risk all look at the state before the step.
 
@@ -63,6 +71,7 @@ def transition(
         luck: Uniform random numbers of this step, [n].
         risk_prob: Probability of getting away with a step inside the disc.
         risk_penalty: What an accident costs.
+        goal: Where to, [2].
 
     Returns:
         Next positions [n, 2], rewards [n], terminated [n] and infos: ``cost`` [n] (1 for an accident),
@@ -73,7 +82,7 @@ def transition(
     """
     if not np.isfinite(action).all():
         raise InputError("An action is NaN or infinite; actions are displacements in [-0.1, 0.1].")
-    distance = np.linalg.norm(position - GOAL, axis=-1)
+    distance = np.linalg.norm(position - goal, axis=-1)
     inside = in_disc(position)
     accident = inside & (luck >= risk_prob)
     following = np.clip(position + np.clip(action, -MAX_STEP, MAX_STEP), 0.0, 1.0)
@@ -81,15 +90,16 @@ def transition(
     return following, -distance - 0.1 - risk_penalty * accident, distance < REACHED, infos
 
 
-def draw_episode(rng: np.random.Generator, start: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_episode(rng: np.random.Generator, start: Start, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """The start [2] and the luck [steps] of one episode, in this order.
 
     Raises:
-        InputError: a start that is neither "uniform" nor "corner".
+        InputError: as `check_start`.
     """
-    if start not in STARTS:
-        raise unknown_name("start", str(start), STARTS)
-    if start == "corner":
+    check_start(start)
+    if not isinstance(start, str):
+        position = np.array(start, dtype=np.float64)
+    elif start == "corner":
         position = 0.85 - rng.uniform(0.0, 0.05, size=2)
     else:
         position = rng.uniform(0.1, 0.9, size=2)
@@ -98,24 +108,28 @@ def draw_episode(rng: np.random.Generator, start: str, steps: int) -> tuple[np.n
     return position, rng.uniform(size=steps)
 
 
-def draw(position: np.ndarray) -> np.ndarray:
-    """A picture of the map with the disc (red), the goal (green) and the point (blue), uint8 [320, 320, 3]."""
-    axis = (np.arange(PIXELS) + 0.5) / PIXELS
-    pixel = np.stack(np.meshgrid(axis, axis[::-1]), axis=-1)  # row 0 is y = 1
-    frame = np.full((PIXELS, PIXELS, 3), 250, dtype=np.uint8)
-    frame[in_disc(pixel)] = (244, 190, 190)
-    frame[np.linalg.norm(pixel - GOAL, axis=-1) < REACHED] = (120, 200, 120)
-    frame[np.linalg.norm(pixel - position, axis=-1) < 0.015] = (40, 70, 200)
-    return frame
+def check_start(start: Start) -> None:
+    """See that an episode can begin at `start`.
+
+    Raises:
+        InputError: it cannot: another word than "uniform" and "corner", or a point in the disc or off the map.
+    """
+    if not isinstance(start, str):
+        MAP.check_free("The start", start)
+    elif start not in STARTS:
+        raise unknown_name("start", start, STARTS, "Or give a point outside the disc, for instance [0.9, 0.1].")
 
 
-def _check(risk_prob: float, start: str, render_mode: str | None) -> None:
+def _check(risk_prob: float, start: Start, goal: Sequence[float], render_mode: str | None) -> WorldMap:
+    """The map with its goal, once everything is seen to be usable."""
     if not 0 <= risk_prob <= 1:
         raise InputError(f"risk_prob is a probability between 0 and 1, got {risk_prob}.")
-    if start not in STARTS:
-        raise unknown_name("start", str(start), STARTS)
+    check_start(start)
     if render_mode not in (None, "rgb_array"):
         raise unknown_name("render_mode", str(render_mode), ["rgb_array"])
+    MAP.check_free("The goal", goal)
+    x, y = goal
+    return dataclasses.replace(MAP, places=(Place("goal", (float(x), float(y)), REACHED),))
 
 
 def _spaces() -> tuple[Box, Box]:
@@ -128,12 +142,14 @@ class RiskyPointMass(gym.Env):
     Args:
         risk_prob: Probability of getting away with a step inside the disc.
         risk_penalty: What an accident costs.
-        start: "uniform" in [.1, .9]^2 outside the disc, or "corner": (.85, .85) - U(0, .05)^2.
+        start: "uniform" in [.1, .9]^2 outside the disc, "corner": (.85, .85) - U(0, .05)^2, or a point (x, y).
+        goal: Where to, a point (x, y).
         render_mode: None or "rgb_array".
         max_episode_steps: Steps after which an episode is truncated.
 
     Raises:
-        InputError: a probability outside [0, 1], an unknown start or render mode.
+        InputError: a probability outside [0, 1], an unknown start or render mode, a start or a goal in the disc or off
+            the map.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -142,30 +158,32 @@ class RiskyPointMass(gym.Env):
         self,
         risk_prob: float = 0.9,
         risk_penalty: float = 50.0,
-        start: str = "uniform",
+        start: Start = "uniform",
+        goal: Sequence[float] = (0.1, 0.1),
         render_mode: str | None = None,
         max_episode_steps: int = 100,
     ) -> None:
-        _check(risk_prob, start, render_mode)
+        self.map = _check(risk_prob, start, goal, render_mode)
         self.risk_prob, self.risk_penalty, self.start = risk_prob, risk_penalty, start
-        self.render_mode, self.max_episode_steps = render_mode, max_episode_steps
+        self.goal, self.render_mode = np.array(goal, dtype=np.float64), render_mode
+        self.max_episode_steps = max_episode_steps
         self.observation_space, self.action_space = _spaces()
         self._position, self._luck, self._step = GOAL, np.zeros(max_episode_steps), 0
 
     @classmethod
     def world_map(cls, **settings: Any) -> WorldMap:
-        """What a picture of this world shows, whatever its settings."""
-        return MAP
+        """What a picture of this world shows with these settings."""
+        return cls(**settings).map
 
     def _observe(self) -> np.ndarray:
-        return np.concatenate((self._position, GOAL)).astype(np.float32)
+        return np.concatenate((self._position, self.goal)).astype(np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
         """Begin an episode.
 
         Args:
             seed: Restarts the environment's generator.
-            options: ``start``: "uniform" or "corner", for this episode.
+            options: ``start``: "uniform", "corner" or a point, for this episode.
         """
         super().reset(seed=seed)
         start = (options or {}).get("start", self.start)
@@ -179,7 +197,7 @@ class RiskyPointMass(gym.Env):
         luck = self._luck[[min(self._step, len(self._luck) - 1)]]
         actions = np.asarray(action, dtype=np.float64)[None]
         position, reward, terminated, infos = transition(
-            self._position[None], actions, luck, self.risk_prob, self.risk_penalty
+            self._position[None], actions, luck, self.risk_prob, self.risk_penalty, self.goal
         )
         self._position, self._step = position[0], self._step + 1
         info = {key: value.item() for key, value in infos.items()}
@@ -187,7 +205,7 @@ class RiskyPointMass(gym.Env):
 
     def render(self) -> np.ndarray | None:
         """A picture, uint8 [320, 320, 3], where render_mode is "rgb_array"."""
-        return draw(self._position) if self.render_mode == "rgb_array" else None
+        return draw_map(self.map, self._position) if self.render_mode == "rgb_array" else None
 
 
 class RiskyPointMassVector(FrozenLanes):
@@ -197,7 +215,7 @@ class RiskyPointMassVector(FrozenLanes):
 
     Args:
         num_envs: Number of lanes.
-        risk_prob, risk_penalty, start, render_mode, max_episode_steps: As in `RiskyPointMass`.
+        risk_prob, risk_penalty, start, goal, render_mode, max_episode_steps: As in `RiskyPointMass`.
 
     Raises:
         InputError: as `RiskyPointMass`.
@@ -208,18 +226,19 @@ class RiskyPointMassVector(FrozenLanes):
         num_envs: int = 1,
         risk_prob: float = 0.9,
         risk_penalty: float = 50.0,
-        start: str = "uniform",
+        start: Start = "uniform",
+        goal: Sequence[float] = (0.1, 0.1),
         render_mode: str | None = None,
         max_episode_steps: int = 100,
     ) -> None:
-        _check(risk_prob, start, render_mode)
+        self.map = _check(risk_prob, start, goal, render_mode)
         super().__init__(num_envs, *_spaces(), render_mode)
         self.risk_prob, self.risk_penalty, self.start = risk_prob, risk_penalty, start
-        self.max_episode_steps = max_episode_steps
+        self.goal, self.max_episode_steps = np.array(goal, dtype=np.float64), max_episode_steps
         self._position = np.tile(GOAL, (num_envs, 1))
         self._luck = np.zeros((num_envs, max_episode_steps))
         self._steps = np.zeros(num_envs, dtype=np.int64)
-        self._obs[:, 2:] = GOAL
+        self._obs[:, 2:] = self.goal
         self._infos = {"cost": np.zeros(num_envs), "in_risk_region": np.zeros(num_envs, dtype=bool)}
 
     def _restart(self, lanes: np.ndarray, seeds: Sequence[int | None], options: dict[str, Any] | None) -> None:
@@ -233,9 +252,9 @@ class RiskyPointMassVector(FrozenLanes):
         self._infos["in_risk_region"][lanes] = in_disc(self._position[lanes])
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        luck = self._luck[lanes, self._steps[lanes]]
+        luck, wanted = self._luck[lanes, self._steps[lanes]], np.asarray(actions, dtype=np.float64)
         following, reward, terminated, infos = transition(
-            self._position[lanes], np.asarray(actions, dtype=np.float64), luck, self.risk_prob, self.risk_penalty
+            self._position[lanes], wanted, luck, self.risk_prob, self.risk_penalty, self.goal
         )
         self._position[lanes] = following
         self._obs[lanes, :2] = following
@@ -248,4 +267,6 @@ class RiskyPointMassVector(FrozenLanes):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One picture per lane where render_mode is "rgb_array"."""
-        return tuple(draw(position) for position in self._position) if self.render_mode == "rgb_array" else None
+        if self.render_mode != "rgb_array":
+            return None
+        return tuple(draw_map(self.map, position) for position in self._position)

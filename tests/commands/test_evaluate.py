@@ -82,6 +82,15 @@ def test_a_baseline_can_be_evaluated_alone(tmp_path):
     assert (tmp_path / "out" / "trajectories.png").exists()
 
 
+@pytest.mark.parametrize("word", ["--env_kwargs.start=[0.8,0.1]", '--env_kwargs={"start": [0.8, 0.1]}'])
+def test_the_environment_can_be_given_a_point(tmp_path, word):
+    command = f"evaluate --baseline shortest_path --task {TASK} --corrector none --episodes 2 --output out --no-wandb"
+    assert cli.main([*command.split(), "--quiet", word]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["env_kwargs"] == {"start": [0.8, 0.1]}
+    assert report["arms"]["shortest_path"]["episode_length"] == 8  # seven moves of a tenth, and one step to see it
+
+
 def test_hopper_reports_length_and_forward_distance(capsys):
     command = "evaluate --baseline random --task hopper-random --corrector none --episodes 2 --no-wandb --output out"
     assert cli.main(command.split()) == 0

@@ -6,10 +6,11 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
-import cdsa_lightning.envs  # noqa: F401  (registers the ids)
+from cdsa_lightning.envs import world_map  # registers the ids
 from cdsa_lightning.envs.risky_pointmass import (
     CENTRE,
     GOAL,
+    MAP,
     RADIUS,
     RiskyPointMass,
     RiskyPointMassVector,
@@ -142,6 +143,42 @@ def test_one_point_and_a_lane_with_its_seed_agree_bit_for_bit_over_several_episo
     assert cost > 0
 
 
+GOALS = {"start": [0.9, 0.15], "goal": (0.85, 0.9)}
+
+
+def test_a_point_to_start_from_and_another_goal_are_alike_alone_and_as_a_lane():
+    lanes, single = RiskyPointMassVector(2, **GOALS), RiskyPointMass(**GOALS)
+    obs, (alone, _) = lanes.reset(seed=[3, 4])[0], single.reset(seed=3)
+    assert np.allclose(obs, [[0.9, 0.15, 0.85, 0.9]] * 2)
+    length, ended = 0, False
+    while not ended:
+        assert (obs[0] == alone).all()
+        action = (alone[2:] - alone[:2]).astype(np.float32)
+        obs, reward, terminated, *_ = lanes.step(np.stack([action, action]))
+        alone, paid, ended, _, _ = single.step(action)
+        length += 1
+        assert (reward[0], terminated[0]) == (paid, ended)
+    assert length == 9  # eight moves along the edge, and one more step to see that the goal is reached
+    first = RiskyPointMass(**GOALS)
+    first.reset(seed=3)
+    assert first.step(np.zeros(2))[1] == pytest.approx(-np.hypot(0.05, 0.75) - 0.1)
+
+
+def test_one_episode_can_start_elsewhere():
+    lanes, single = RiskyPointMassVector(2), RiskyPointMass()
+    assert np.allclose(single.reset(seed=0, options={"start": [0.1, 0.9]})[0][:2], (0.1, 0.9))
+    assert np.allclose(lanes.reset(seed=0, options={"start": [0.1, 0.9]})[0][:, :2], (0.1, 0.9))
+    assert not np.allclose(lanes.reset(seed=0)[0][:, :2], (0.1, 0.9))
+
+
+def test_the_map_shows_the_disc_and_the_goal_that_is_asked_for():
+    assert [place.centre for place in MAP.places] == [(0.1, 0.1)]
+    points = np.random.default_rng(0).uniform(size=(1000, 2))
+    assert (MAP.regions[0].contains(points) == in_disc(points)).all()
+    asked = world_map(ID, goal=[0.85, 0.9])
+    assert asked is not None and asked.places[0].centre == (0.85, 0.9) and asked.regions == MAP.regions
+
+
 def test_a_lane_does_not_depend_on_its_neighbours():
     alone, many = RiskyPointMassVector(1), RiskyPointMassVector(50)
     alone.reset(seed=[7])
@@ -180,7 +217,17 @@ def test_the_picture_shows_disc_goal_and_point():
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [({"risk_prob": 1.2}, "1.2"), ({"start": "center"}, "'corner'"), ({"render_mode": "human"}, "rgb_array")],
+    [
+        ({"risk_prob": 1.2}, "1.2"),
+        ({"start": "center"}, "'corner'.*Or give a point"),
+        ({"render_mode": "human"}, "rgb_array"),
+        ({"start": [0.5, 0.6]}, r"The start \[0.5, 0.6\] lies in the risk region 'risky disc': choose a point outside"),
+        ({"start": [0.5, 1.1]}, r"The start \[0.5, 1.1\] lies outside the map: x in 0 to 1, y in 0 to 1"),
+        ({"start": [0.5]}, r"The start is a point \(x, y\), got \[0.5\]"),
+        ({"goal": [0.3, 0.5]}, r"The goal \[0.3, 0.5\] lies in the risk region 'risky disc'"),
+        ({"goal": [-0.1, 0.5]}, r"The goal \[-0.1, 0.5\] lies outside the map"),
+        ({"goal": "corner"}, r"The goal is a point \(x, y\), got 'corner'"),
+    ],
 )
 def test_unusable_arguments_are_named(arguments, text):
     for kind in (RiskyPointMass, RiskyPointMassVector):
@@ -188,6 +235,9 @@ def test_unusable_arguments_are_named(arguments, text):
             kind(**arguments)
     with pytest.raises(InputError, match="corner"):
         RiskyPointMass().reset(options={"start": "cornr"})
+    for env in (RiskyPointMass(), RiskyPointMassVector(2)):
+        with pytest.raises(InputError, match="risky disc"):
+            env.reset(options={"start": [0.5, 0.5]})
 
 
 def test_a_nan_action_is_refused():
