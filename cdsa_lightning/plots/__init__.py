@@ -11,6 +11,7 @@ from cdsa_lightning.plots.heatmap import heatmap
 from cdsa_lightning.plots.ood import ood
 from cdsa_lightning.plots.panels import figure3, figure5
 from cdsa_lightning.plots.pictures import figures, ood_of, trajectories_of
+from cdsa_lightning.plots.sweep import sweep_curve
 from cdsa_lightning.plots.trajectories import trajectories
 from cdsa_lightning.plots.var import var_curve
 
@@ -23,6 +24,7 @@ __all__ = [
     "heatmap",
     "ood",
     "ood_of",
+    "sweep_curve",
     "trajectories",
     "trajectories_of",
     "var_curve",
