@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -27,11 +28,11 @@ def episodes(returns, traces=(), **info):
     return Episodes(returns, flat.astype(int) + 1, flat > 0, flat, flat, info, list(traces))
 
 
-def trace(start, steps=12, bend=0.0, width=4, seed=0, move=(-0.05, -0.05)):
-    """A walk whose baseline asks for `move`, to which the correction adds (bend, -bend); the rest of s is .1."""
+def trace(start, steps=12, bend=0.0, width=4, seed=0, move=(-0.05, -0.05), step=1.0):
+    """A walk whose baseline asks for `move`, to which the correction adds (bend, -bend), times `step`; else s is .1."""
     base = np.tile(np.asarray(move, dtype=np.float32), (steps, 1))
     action = base + np.array([bend, -bend], dtype=np.float32)
-    walk = np.concatenate([[np.asarray(start)], start + np.cumsum(action, axis=0)])
+    walk = np.concatenate([[np.asarray(start)], start + np.cumsum(step * action, axis=0)])
     obs = np.concatenate([walk, np.full((steps + 1, width - 2), 0.1)], axis=1).astype(np.float32)
     return Trace(seed, 0, obs, action, base, np.zeros(steps))
 
@@ -60,7 +61,7 @@ def texts(figure):
     canvas.draw()
     renderer = canvas.get_renderer()
     shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    hidden = {id(label) for axes in figure.axes for label in _out_of_view(axes)}
+    hidden = {id(label) for axes in figure.findobj(Axes) for label in _out_of_view(axes)}
     return [(text.get_text(), text.get_window_extent(renderer)) for text in shown if id(text) not in hidden]
 
 
@@ -69,12 +70,8 @@ def _out_of_view(axes):
     for axis in (axes.xaxis, axes.yaxis):
         low, high = sorted(axis.get_view_interval())
         for tick in axis.get_major_ticks() + axis.get_minor_ticks():
-            seen = low <= tick.get_loc() <= high
-            yield from [
-                label
-                for label, on in ((tick.label1, tick.label1.get_visible()), (tick.label2, False))
-                if not (seen and on)
-            ]
+            inside = low <= tick.get_loc() <= high
+            yield from [label for label in (tick.label1, tick.label2) if not (inside and label.get_visible())]
 
 
 def assert_readable(figure):

@@ -21,6 +21,7 @@ ALSO = {
     "evaluate": ["--episodes", "2"],
     "collect": ["--overwrite"],
     "datasets": [],
+    "plot": [],
 }
 
 

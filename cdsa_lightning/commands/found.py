@@ -114,7 +114,10 @@ def corrector_in(evaluation: Evaluation, path: str | Path | None = None) -> Corr
     evaluation.notes.append(f"corrector     {path or recorded}{'' if path else ' (recorded there)'}")
     options = evaluation.about.get("options")
     row = options.get("corrector_seed") if isinstance(options, dict) and path is None else None
-    return corrector if row is None else corrector.select(int(row))
+    if row is not None:
+        return corrector.select(int(row))
+    mean = path is None and evaluation.about.get("ensemble") and not corrector.networks.ensemble
+    return corrector.ensemble() if mean else corrector
 
 
 def subject_of_field(
@@ -137,7 +140,11 @@ def subject_of_field(
         found, name = corrector_in(evaluation, corrector), evaluation.report.task.name
         folder, notes = evaluation.directory, evaluation.notes
     else:
-        path = Path(corrector) if corrector else newest_corrector(task, None, runs)
+        path = (
+            Path(corrector)
+            if corrector
+            else newest_corrector(get_task(task).corrected_by if task else None, None, runs)
+        )
         if path is None:
             of = f" of task {task!r}" if task else ""
             raise InputError(

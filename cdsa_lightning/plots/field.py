@@ -21,7 +21,7 @@ from matplotlib.quiver import Quiver
 from cdsa_lightning.core.corrector import Corrector
 from cdsa_lightning.envs.maps import WorldMap
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.plots.style import DENSITY, STRENGTH, legend_below
+from cdsa_lightning.plots.style import DENSITY, STRENGTH, legend_below, scale, settle
 from cdsa_lightning.plots.trajectories import draw_map
 from cdsa_lightning.sources import Transitions
 
@@ -63,10 +63,11 @@ def field(
     density = draw_density(axes, data, dims, names, world)
     arrows_drawn = draw_field(axes, corrector, data, dims, names, world, arrows)
     axes.set_title(title, fontsize=11)
-    figure.colorbar(density, ax=axes, label=DENSITY_LABEL, pad=0.02)
-    figure.colorbar(arrows_drawn, ax=axes, label=STRENGTH_LABEL, extend="max", pad=0.02)
+    scale(axes, arrows_drawn, STRENGTH_LABEL)
+    scale(axes, density, DENSITY_LABEL, number=1)
     if world is not None:
         legend_below(figure, draw_map(axes, world, filled=False))
+    settle(figure)
     return figure
 
 

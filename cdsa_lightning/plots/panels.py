@@ -12,7 +12,7 @@ from cdsa_lightning.core.corrector import Corrector
 from cdsa_lightning.evaluation import Report
 from cdsa_lightning.plots.arms import needed_map, paths_of
 from cdsa_lightning.plots.field import DENSITY_LABEL, STRENGTH_LABEL, draw_density, draw_field
-from cdsa_lightning.plots.style import legend_below, unique
+from cdsa_lightning.plots.style import legend_below, scale, unique
 from cdsa_lightning.plots.trajectories import DARKENS, draw_map, draw_trajectories
 from cdsa_lightning.sources import Transitions
 
@@ -30,10 +30,11 @@ def figure3(reports: Sequence[Report]) -> Figure:
     """
     figure = Figure(figsize=(3.9 * (1 + len(reports)), 3.9), layout="constrained")
     axes = figure.subplots(1, 1 + len(reports))
-    handles = _map_panel(axes[0], reports[0])
+    _map_panel(axes[0], reports[0])
+    handles: list[Artist] = []
     for letter, panel, report in zip("bcdefgh", axes[1:], reports, strict=False):
         found, baseline = _paths_panel(panel, report)
-        handles = [*found, *handles]
+        handles += found
         panel.set_title(f"({letter}) {baseline} and CDSA", fontsize=11)
     legend_below(figure, unique(handles), DARKENS)
     return figure
@@ -50,9 +51,9 @@ def figure5(reports: Sequence[Report], corrector: Corrector, data: Transitions) 
     Raises:
         InputError: as `figure3`, and data that do not fit the corrector.
     """
-    figure = Figure(figsize=(11.6, 8.0), layout="constrained")
+    figure = Figure(figsize=(11.6, 8.5), layout="constrained")
     axes = figure.subplots(2, 3)
-    handles = _map_panel(axes[0, 0], reports[0])
+    _map_panel(axes[0, 0], reports[0])
     world = needed_map(reports[0])
     for panel in axes[0, 1:]:
         density = draw_density(panel, data, (0, 1), ("x", "y", *[""] * (data.obs.shape[1] - 2)), world)
@@ -60,19 +61,20 @@ def figure5(reports: Sequence[Report], corrector: Corrector, data: Transitions) 
     arrows = draw_field(axes[0, 2], corrector, data, (0, 1), None, world, 20)
     axes[0, 1].set_title("(b) states in the data", fontsize=11)
     axes[0, 2].set_title("(c) learned field of state scores", fontsize=11)
-    figure.colorbar(density, ax=axes[0, 1], label=DENSITY_LABEL, pad=0.02)
-    figure.colorbar(arrows, ax=axes[0, 2], label=STRENGTH_LABEL, extend="max", pad=0.02)
+    scale(axes[0, 1], density, DENSITY_LABEL, below=True)
+    scale(axes[0, 2], arrows, STRENGTH_LABEL, below=True)
+    handles: list[Artist] = []
     for letter, panel, report in zip("def", axes[1], reports, strict=True):
         found, baseline = _paths_panel(panel, report)
-        handles = [*found, *handles]
+        handles += found
         panel.set_title(f"({letter}) {report.task.name}, {baseline}", fontsize=11)
     legend_below(figure, unique(handles), DARKENS)
     return figure
 
 
-def _map_panel(axes: Axes, report: Report) -> list[Artist]:
+def _map_panel(axes: Axes, report: Report) -> None:
     axes.set_title("(a) map", fontsize=11)
-    return draw_map(axes, needed_map(report))
+    draw_map(axes, needed_map(report))
 
 
 def _paths_panel(axes: Axes, report: Report) -> tuple[list[Artist], str]:

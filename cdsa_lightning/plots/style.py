@@ -12,8 +12,10 @@ from typing import Any
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.quiver import Quiver
 
 __all__ = [
     "BLACK",
@@ -30,6 +32,8 @@ __all__ = [
     "YELLOW",
     "bare",
     "legend_below",
+    "scale",
+    "settle",
     "unique",
 ]
 
@@ -54,15 +58,34 @@ def bare(axes: Axes, grid: str = "both") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def scale(axes: Axes, shown: ScalarMappable, label: str, number: int = 0, below: bool = False) -> None:
+    """A colour bar as long as `axes`, beside or below it.
+
+    Args:
+        axes: Where `shown` is.
+        shown: An image, or arrows whose largest values may lie beyond the last colour.
+        label: What its colours are.
+        number: How many colour bars stand nearer.
+        below: Under the axes instead of beside.
+    """
+    away = 1.04 + 0.2 * number
+    place = axes.inset_axes((0.0, -0.23 - 0.22 * number, 1.0, 0.045) if below else (away, 0.0, 0.045, 1.0))
+    how: dict[str, Any] = {"orientation": "horizontal"} if below else {}
+    axes.figure.colorbar(shown, cax=place, label=label, extend="max" if isinstance(shown, Quiver) else "neither", **how)
+
+
 def unique(handles: Sequence[Artist]) -> list[Artist]:
     """The first handle of each label, in order: panels share what they have in common."""
-    return list({str(handle.get_label()): handle for handle in reversed(handles)}.values())[::-1]
+    found: dict[str, Artist] = {}
+    for handle in handles:
+        found.setdefault(str(handle.get_label()), handle)
+    return list(found.values())
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = None) -> None:
     """One legend under all axes, in as many columns as the width holds; the figure grows by its rows.
 
-    It comes last: afterwards the layout is settled.
+    It comes last: then the layout is settled.
 
     Args:
         figure: With constrained layout.
@@ -86,5 +109,10 @@ def legend_below(figure: Figure, handles: Sequence[Artist], title: str | None = 
         legend.remove()
     rows = -(-len(handles) // columns) + bool(title)
     figure.set_figheight(figure.get_figheight() + _ROW * rows)
-    for _ in range(2):  # the layout of axes of a fixed aspect follows from the one before
+    settle(figure)
+
+
+def settle(figure: Figure) -> None:
+    """Lay out what is complete: where axes have a fixed aspect or a scale beside them, one pass follows the other."""
+    for _ in range(3):
         figure.draw_without_rendering()

@@ -1,7 +1,7 @@
 r"""Where an agent walks (Figures 3 and 5 of the paper): the map, its paths, and what the correction adds on the way.
 
 A path darkens with time. Along corrected paths two arrows start from one point: the displacement that the baseline
-asked for, and what the correction added to it. A step longer than its action explains is a flight, drawn dotted.
+asked for, and what the correction added to it. A step longer than its action explains is a flight, drawn thin.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LIGHTEST = 0.22  # how much of its colour a path begins with
 _FILLS = (("#F6D2C4", "#C98A72", "////"), ("#CFE5F6", "#86B4D8", "...."), ("#ECECEC", "#B5B5B5", "xxxx"))
 _PLACES = (("goal", "*", PURPLE), ("goods", "s", YELLOW), ("airport", "^", SKY), ("landing", "v", SKY))
 _SPACING = 0.06  # between arrows, in widths of the map
-_ARROW = 0.06  # the longest displacement is drawn at least so long, in widths of the map
+_ARROW = 0.09  # the longest displacement is drawn at least so long, in widths of the map
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def draw_trajectories(
         if traces:
             handles.append(Line2D([], [], color=look.colour, linestyle=look.dash, linewidth=1.8, label=name))
     if flights:
-        axes.add_collection(LineCollection(flights, colors="0.35", linestyles=":", linewidths=1.0, zorder=2.5))
-        handles.append(Line2D([], [], color="0.35", linestyle=":", linewidth=1.2, label="flight"))
+        axes.add_collection(LineCollection(flights, colors="0.6", linewidths=0.7, zorder=2.5))
+        handles.append(Line2D([], [], color="0.6", linewidth=0.9, label="flight"))
     if corrected and arrows:
         handles += _draw_arrows(axes, corrected, world, arrows)
     starts = np.array([trace.obs[0, :2] for trace in (*baseline, *corrected)])
@@ -153,8 +153,8 @@ def _draw_path(axes: Axes, trace: Trace, world: WorldMap, look: _Look) -> list[n
     cuts = np.unique(np.concatenate(([0, steps], np.linspace(0, steps, _SHADES + 1).astype(int))))
     cuts = np.unique(np.concatenate((cuts, np.flatnonzero(flown), np.flatnonzero(flown) + 1)))
     walked = [(first, last) for first, last in zip(cuts[:-1], cuts[1:], strict=True) if not flown[first]]
-    share = np.array([_LIGHTEST + (1 - _LIGHTEST) * last / steps for _, last in walked])
-    colours = 1 - share[:, None] * (1 - np.array(to_rgb(look.colour)))
+    share = np.array([_LIGHTEST + (1 - _LIGHTEST) * (last / steps) for _, last in walked])
+    colours = np.clip(1 - share[:, None] * (1 - np.array(to_rgb(look.colour))), 0, 1)
     pieces = [path[first : last + 1] for first, last in walked]
     axes.add_collection(
         LineCollection(

@@ -8,7 +8,7 @@ import torch
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.metrics import bootstrap
-from cdsa_lightning.metrics.bootstrap import Interval, bootstrap_difference, resamples, verdict
+from cdsa_lightning.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_interval, resamples, verdict
 from cdsa_lightning.metrics.functional import conditional_value_at_risk
 
 TRIALS = 200
@@ -130,3 +130,23 @@ def test_bootstrap_refuses_what_is_no_arm():
         bootstrap_difference(torch.tensor([[1.0, math.nan, 2.0]]), torch.ones(1, 3))
     with pytest.raises(InputError, match="level"):
         bootstrap_difference(torch.ones(1, 3), torch.ones(1, 3), level=95)
+
+
+def test_interval_of_one_arm_covers_its_true_mean():
+    held = 0
+    generator = torch.Generator().manual_seed(0)
+    for trial in range(TRIALS):
+        means = 3.0 + torch.randn(5, 1, generator=generator)
+        interval = bootstrap_interval(means + torch.randn(5, 20, generator=generator), count=400, seed=trial)
+        held += interval.low <= 3.0 <= interval.high
+    assert held / TRIALS >= 0.95 - ERROR
+
+
+def test_one_arm_is_a_difference_to_what_is_known_exactly():
+    returns = torch.randn(3, 20, generator=torch.Generator().manual_seed(0))
+    one, two = bootstrap_interval(returns), bootstrap_difference(returns, torch.zeros(1, 2))
+    assert (one.estimate, one.low, one.high) == pytest.approx((two.estimate, two.low, two.high))
+
+
+def test_one_episode_has_an_estimate_and_no_interval():
+    assert bootstrap_interval(torch.tensor([[2.5]])) == Interval(2.5, -math.inf, math.inf)

@@ -71,8 +71,8 @@ def test_arrows_too_short_to_see_are_enlarged_and_say_so():
     big = WorldMap((0.0, 0.0), (10.0, 10.0), (), (Place("goal", (9.0, 9.0), 0.3),), step=0.25)
     figure = trajectories(big, [], [trace([5.0, 5.0], move=(0.8, 0.6), steps=1)])
     wanted = next(entry for entry in figure.axes[0].collections if isinstance(entry, Quiver))
-    np.testing.assert_allclose([wanted.U[0], wanted.V[0]], [0.4, 0.3], rtol=1e-6)  # twice .25 (.8, .6)
-    assert "baseline's action, 2 x" in labels(figure)
+    np.testing.assert_allclose([wanted.U[0], wanted.V[0]], [0.8, 0.6], rtol=1e-6)  # four times .25 (.8, .6)
+    assert "baseline's action, 4 x" in labels(figure)
 
 
 def test_arrows_keep_their_distance():
