@@ -161,7 +161,7 @@ def load_corrector(path: str | Path) -> Any:
     broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
     if broken:
         raise InputError(f"{path} holds values that are not finite ({broken[0]}): its training diverged. Fit it again.")
-    own = ("format", "obs_dim", "action_dim", "num_seeds", "ensemble", "state_index")
-    own += ("low", "high", "networks", "coefficients")
+    sizes = ("obs_dim", "action_dim", "num_seeds", "ensemble", "state_index")
+    own = ("format", *sizes, "low", "high", "networks", "coefficients")
     corrector.info = {key: value for key, value in header.items() if key not in own}
     return corrector.eval().requires_grad_(False)
