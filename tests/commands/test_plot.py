@@ -237,3 +237,13 @@ def test_every_option_can_be_given():
     assert {entry.name for entry in dataclasses.fields(PlotOptions)} == {
         "kind", "report", "task", "corrector", "dims", "output", "runs"
     }  # fmt: skip
+
+
+def test_evaluate_draws_the_field_where_the_data_are_at_hand(monkeypatch):
+    path = own_data(monkeypatch)
+    command = f"evaluate --baseline random --corrector {path} --episodes 1 --output out --no-wandb --quiet --k1 0.1"
+    assert cli.main(command.split()) == 0
+    assert written("out", "field") == ["field.png", "field.svg"]
+    Path("own.npz").unlink()
+    assert cli.main(command.replace("out", "without").split()) == 0
+    assert written("without", "field") == [] and written("without", "ood") == ["ood.png", "ood.svg"]
