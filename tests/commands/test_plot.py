@@ -245,5 +245,5 @@ def test_evaluate_draws_the_field_where_the_data_are_at_hand(monkeypatch):
     assert cli.main(command.split()) == 0
     assert written("out", "field") == ["field.png", "field.svg"]
     Path("own.npz").unlink()
-    assert cli.main(command.replace("out", "without").split()) == 0
+    assert cli.main(command.replace("--output out", "--output without").split()) == 0
     assert written("without", "field") == [] and written("without", "ood") == ["ood.png", "ood.svg"]
