@@ -2,7 +2,8 @@ r"""Transitions as one device-resident table, drawn from in whole batches for ev
 
     chunk[e, k, b] = rows[i],   i ~ U{0, ..., N - 1} from the stream of seed e,      rows: [N, S + A + S + 2]
 
-A row is obs | action | next_obs | reward | terminated. One gather per K steps replaces a DataLoader's work per item.
+Where transitions are weighted (`weighting`), i = min {j: u < sum_{l <= j} w_l} with u ~ U(0, 1) and sum w = 1. A row is
+obs | action | next_obs | reward | terminated. One gather per K steps replaces a DataLoader's work per item.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
 
 from cdsa_lightning.core.seeds import SeedStreams
-from cdsa_lightning.errors import InputError
+from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.sources import Transitions
 from cdsa_lightning.tasks import Task, get_task
+from cdsa_lightning.weighting import WEIGHTS, transition_weights
 
 __all__ = ["Batch", "DataInfo", "TaskData", "TransitionData"]
 
@@ -40,7 +42,8 @@ class Batch(NamedTuple):
 class DataInfo:
     """What travels with weights: where they were trained, on what, and its statistics, all plain values.
 
-    Everything is about the data that were trained on: the best `top_fraction` of the source's episodes.
+    Everything is about the data that were trained on: the best `top_fraction` of the source's episodes. `weights` says
+    how they were drawn; returns and moments are those of all of them alike.
     """
 
     task: str
@@ -61,6 +64,7 @@ class DataInfo:
     state_index: list[int] | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     top_fraction: float = 1.0
+    weights: str = "uniform"
 
     @property
     def obs_dim(self) -> int:
@@ -89,7 +93,7 @@ class DataInfo:
             InputError: entries are missing: the checkpoint comes from somewhere else.
         """
         known = {entry.name for entry in fields(cls)}
-        missing = known - set(values) - {"state_index", "metadata", "top_fraction"}
+        missing = known - set(values) - {"state_index", "metadata", "top_fraction", "weights"}
         if missing:
             lacks = ", ".join(sorted(missing))
             raise InputError(f"The checkpoint's data record lacks {lacks}; it was not written here.")
@@ -115,12 +119,17 @@ def _best_episodes(data: Transitions, fraction: float) -> Transitions:
     return Transitions(obs, action, reward, next_obs, terminated, episode, source, data.provenance)
 
 
+def _at(shares: Float[Tensor, " N"], level: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
+    """The inverse of the cumulated shares: row i for levels in [shares[i - 1], shares[i])."""
+    return torch.searchsorted(shares, level, right=True)
+
+
 class _Chunks:
     """An iterable over one run's chunks that starts where the trainer's step count stands."""
 
-    def __init__(self, rows: Tensor, trainer: Trainer, batch_size: int) -> None:
+    def __init__(self, rows: Tensor, shares: Tensor | None, trainer: Trainer, batch_size: int) -> None:
         module: Any = trainer.lightning_module
-        self.rows, self.trainer, self.batch_size = rows, trainer, batch_size
+        self.rows, self.shares, self.trainer, self.batch_size = rows, shares, trainer, batch_size
         self.inner_steps: int = module.inner_steps
         self.streams = SeedStreams(module.seeds, rows.device)
 
@@ -132,7 +141,10 @@ class _Chunks:
         size, rank = self.batch_size // self.trainer.world_size, self.trainer.global_rank
         shape = (self.inner_steps, self.batch_size)
         for chunk in range(self.trainer.global_step // self.inner_steps, len(self)):
-            index = self.streams.integers("batch", chunk, shape, len(self.rows))
+            if self.shares is None:
+                index = self.streams.integers("batch", chunk, shape, len(self.rows))
+            else:
+                index = _at(self.shares, self.streams.uniform("batch", chunk, shape))
             yield self.rows[index[:, :, rank * size : (rank + 1) * size]]
 
 
@@ -155,19 +167,32 @@ class TransitionData(TaskData):
         source: Where to read, for instance ``minari:mujoco/hopper/medium-v0``; None for the task's own, first on disk.
         batch_size: Transitions per gradient step and seed, over all devices together.
         top_fraction: Share of the episodes to keep, those with the highest returns; .1 for 10%BC.
+        weights: How likely each transition is to be drawn: ``uniform``, by the ``return`` of its episode, or by the
+            ``safety`` of its states. See `weighting`.
 
     Raises:
-        InputError: unknown task, or a number out of range.
+        InputError: unknown task or way to weigh, or a number out of range.
     """
 
-    def __init__(self, task: str, source: str | None = None, batch_size: int = 256, top_fraction: float = 1.0) -> None:
+    def __init__(
+        self,
+        task: str,
+        source: str | None = None,
+        batch_size: int = 256,
+        top_fraction: float = 1.0,
+        weights: str = "uniform",
+    ) -> None:
         super().__init__()
+        if weights not in WEIGHTS:
+            raise unknown_name("value of weights", weights, WEIGHTS)
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
         if not 0 < top_fraction <= 1:
             raise InputError(f"top_fraction must lie in (0, 1] (1 for all episodes), got {top_fraction}.")
         self.task, self.source, self.batch_size, self.top_fraction = get_task(task), source, batch_size, top_fraction
+        self.weights = weights
         self.rows: Tensor = torch.empty(0)
+        self.shares: Tensor | None = None  # cumulated, [N]; None where all are alike
         self.transitions: Transitions | None = None
 
     def load(self) -> Transitions:
@@ -209,12 +234,35 @@ class TransitionData(TaskData):
             action_std=action_std,
             state_index=None if task.obs_to_state is None else list(task.obs_to_state),
             top_fraction=self.top_fraction,
+            weights=self.weights,
         )
         parts = (data.obs, data.action, data.next_obs, data.reward[:, None], data.terminated[:, None])
         rows = torch.empty(len(data.obs), sum(self.info.columns))
         for column, part in zip(rows.split(self.info.columns, 1), parts, strict=True):
             column.copy_(torch.from_numpy(part))
-        self.rows = rows.to(self.trainer.strategy.root_device) if self.trainer else rows
+        device = self.trainer.strategy.root_device if self.trainer else rows.device
+        self.rows = rows.to(device)
+        if self.weights != "uniform":
+            self.shares = torch.from_numpy(self._shares(data)).to(device)
+
+    def _shares(self, data: Transitions) -> np.ndarray:
+        """The cumulated weights of all rows, [N] float64; the last is 1."""
+        info = self.info
+        index = list(range(info.obs_dim)) if info.state_index is None else info.state_index
+        mean, std = (np.asarray(values, dtype=np.float32)[index] for values in (info.obs_mean, info.obs_std))
+        states, next_states = ((obs[:, index] - mean) / std for obs in (data.obs, data.next_obs))
+        total = np.cumsum(transition_weights(data, self.weights, states, next_states))
+        return total / total[-1]
+
+    def sample(self, count: int) -> Tensor:
+        """At most `count` rows as they are drawn for training, the same ones every time."""
+        generator = torch.Generator().manual_seed(0)
+        if self.shares is None:
+            index = torch.randperm(len(self.rows), generator=generator)[:count].to(self.rows.device)
+        else:
+            level = torch.rand(min(count, len(self.rows)), generator=generator, dtype=torch.float64)
+            index = _at(self.shares, level.to(self.rows.device))
+        return self.rows[index]
 
     def train_dataloader(self) -> _Chunks:
-        return _Chunks(self.rows, self.trainer, self.batch_size)  # type: ignore[arg-type]
+        return _Chunks(self.rows, self.shares, self.trainer, self.batch_size)  # type: ignore[arg-type]

@@ -112,8 +112,10 @@ class SteppedModule(LightningModule):
         self.ensure_built(info)
         if info.task != self.data_info.task:
             raise InputError(f"The checkpoint was trained on task {info.task!r}, not on {self.data_info.task!r}.")
-        if info.fingerprint != self.data_info.fingerprint:
-            warnings.warn(f"The checkpoint comes from other data ({info.source}); going on with these.", stacklevel=2)
+        if (info.fingerprint, info.weights) != (self.data_info.fingerprint, self.data_info.weights):
+            drawn = f", drawn by {info.weights}" if info.weights != self.data_info.weights else ""
+            other = f"{info.source}{drawn}"
+            warnings.warn(f"The checkpoint comes from other data ({other}); going on with these.", stacklevel=2)
 
     @classmethod
     def restore(cls, path: Path, task: str | None = None) -> Self:

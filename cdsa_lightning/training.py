@@ -145,10 +145,10 @@ class CDSAModule(SteppedModule):
             "provenance": info.provenance,
             "fingerprint": info.fingerprint,
             "mean_return": info.mean_return,
+            "weights": info.weights,
             "version": __version__,
         }
-        rows = self.trainer.datamodule.rows  # type: ignore[attr-defined]
-        sample = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:SAMPLE].to(rows.device)]
+        sample = self.trainer.datamodule.sample(SAMPLE)  # type: ignore[attr-defined]
         batch = Batch(*sample.split(info.columns, -1))
         corrector.measure_noise(batch.obs, batch.action)
         return corrector.eval()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.data import Batch, DataInfo, TransitionData
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.training import CDSAModule
@@ -137,6 +138,81 @@ def test_the_record_tells_what_was_kept(tmp_path):
     assert half.fingerprint != whole.fingerprint and len(half.fingerprint) == 64
     before = {key: value for key, value in whole.to_dict().items() if key != "top_fraction"}
     assert DataInfo.from_dict(before) == whole  # checkpoints from before there was a choice hold all data
+
+
+def chosen(data, seeds=(0, 1), steps=1000):
+    """How often each row was drawn, [N], by the episode that its observations name."""
+    rows = torch.cat([chunk[..., 0].flatten() for chunk in chunks(data, seeds=seeds, steps=steps)])
+    return torch.bincount(rows.long())
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+def test_transitions_are_drawn_as_often_as_their_weights_say(tmp_path, fraction):
+    returns = np.array([3.0, 1.0, 6.0, 2.0, 4.0, 5.0])
+    data = ready(
+        scored(tmp_path / "data.npz", returns.tolist()), weights="return", batch_size=64, top_fraction=fraction
+    )
+    kept = np.flatnonzero(returns >= np.quantile(returns, 1 - fraction))
+    weight = np.exp((returns[kept] - 6) / returns[kept].std())
+    counts = chosen(data)[kept].numpy().astype(float)
+    expected = weight / weight.sum() * counts.sum()
+    assert counts.sum() == 2 * 1000 * 64  # and none was drawn of what was not kept
+    # The 99.99 % quantile of chi-square with 5 and with 2 degrees of freedom.
+    assert ((counts - expected) ** 2 / expected).sum() < {1.0: 25.7, 0.5: 18.4}[fraction]
+
+
+def test_within_an_episode_all_transitions_are_drawn_alike(tmp_path):
+    path = scored(tmp_path / "data.npz", [0.0, 1.0])
+    arrays = dict(np.load(path))
+    arrays["obs"] = arrays["next_obs"] = np.arange(10)[:, None].repeat(4, 1).astype(np.float32)
+    np.savez(path, **arrays)
+    counts = chosen(ready(path, weights="return", batch_size=64)).numpy().astype(float)
+    for half, share in ((counts[:5], 1), (counts[5:], np.exp(2))):
+        expected = 2 * 1000 * 64 * share / (1 + np.exp(2)) / 5
+        assert ((half - expected) ** 2 / expected).sum() < 27.9  # the 99.99 % quantile of chi-square with 5
+
+
+def test_weighted_draws_are_each_seeds_own_and_are_resumed_exactly(npz):
+    data = ready(npz, batch_size=8, weights="return")
+    whole = list(chunks(data, seeds=(3, 8)))
+    assert not torch.equal(whole[0][0], whole[0][1])
+    assert torch.equal(next(iter(chunks(data, seeds=(8,))))[0], whole[0][1])
+    for step, first in ((10, 1), (17, 1), (20, 2)):
+        rest = list(chunks(data, seeds=(3, 8), step=step))
+        assert all(torch.equal(a, b) for a, b in zip(rest, whole[first:], strict=True))
+    parts = [next(iter(chunks(data, seeds=(3, 8), world=2, rank=rank))) for rank in (0, 1)]
+    assert torch.equal(torch.cat(parts, 2), whole[0])
+
+
+def test_a_row_without_weight_is_never_drawn_and_the_last_is_reached(npz, monkeypatch):
+    weight = np.zeros(500)
+    weight[[3, 499]] = 1.0
+    monkeypatch.setattr("cdsa_lightning.data.transition_weights", lambda *_: weight)
+    data = ready(npz, weights="safety", batch_size=64)
+    drawn = torch.cat(list(chunks(data))).reshape(-1, data.rows.shape[1]).unique(dim=0)
+    assert torch.equal(drawn, data.rows[[3, 499]].unique(dim=0))
+    assert torch.equal(data.sample(100).unique(dim=0), drawn)
+
+
+def test_a_sample_is_the_same_every_time_and_drawn_as_for_training(tmp_path):
+    npz = write_npz(tmp_path / "data.npz", 5000)
+    data, weighted = ready(npz), ready(npz, weights="return")
+    assert torch.equal(data.sample(100), data.sample(100)) and len(data.sample(10_000)) == 5000
+    assert len(data.sample(5000).unique(dim=0)) == 5000
+    assert weighted.sample(5000)[:, -2].mean() > data.rows[:, -2].mean() + 0.05  # rewards of better episodes
+
+
+def test_the_record_tells_how_transitions_were_drawn(npz, tmp_path):
+    info = ready(npz, weights="safety").info
+    assert info.weights == "safety" and DataInfo.from_dict(info.to_dict()) == info
+    before = {key: value for key, value in ready(npz).info.to_dict().items() if key != "weights"}
+    assert DataInfo.from_dict(before).weights == "uniform"  # checkpoints from before there was a choice
+    train(CDSAModule(seeds=(0,)), npz, 10, tmp_path, weights="return")
+    assert load_corrector(tmp_path / "corrector.safetensors").info["weights"] == "return"
+    with pytest.warns(UserWarning, match=r"comes from other data \(npz:.*, drawn by return\)"):
+        train(CDSAModule(seeds=(0,)), npz, 20, tmp_path / "on", ckpt_path=tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match="'saftey'. Did you mean 'safety'?"):
+        TransitionData(TASK, weights="saftey")
 
 
 @pytest.mark.parametrize("fraction", [0.0, -0.1, 1.5, float("nan")])

@@ -55,6 +55,13 @@ class SeedStreams:
             torch.randint(high, shape, generator=self._generator(seed, purpose, chunk), out=row)
         return out
 
+    def uniform(self, purpose: str, chunk: int, shape: tuple[int, ...]) -> Float[Tensor, " E *shape"]:
+        """Uniform numbers in [0, 1), one draw of `shape` per seed; float64, to tell a million rows apart."""
+        out = torch.empty((len(self.seeds), *shape), dtype=torch.float64, device=self.device)
+        for row, seed in zip(out, self.seeds, strict=True):
+            torch.rand(shape, generator=self._generator(seed, purpose, chunk), dtype=torch.float64, out=row)
+        return out
+
     def normal(self, purpose: str, chunk: int, shape: tuple[int, ...]) -> Float[Tensor, " E *shape"]:
         """Standard normal numbers, one draw of `shape` per seed."""
         out = torch.empty((len(self.seeds), *shape), device=self.device)

@@ -18,6 +18,17 @@ def test_a_draw_depends_on_seed_purpose_and_chunk_alone():
     assert torch.equal(first, SeedStreams([3, 8]).normal("noise", 5, (4, 2)))
 
 
+def test_uniform_numbers_fill_the_unit_interval_finer_than_a_million_rows():
+    streams = SeedStreams([3, 8])
+    drawn = streams.uniform("batch", 5, (1000, 100))
+    assert torch.equal(drawn, streams.uniform("batch", 5, (1000, 100)))
+    assert torch.equal(drawn[1], SeedStreams([8]).uniform("batch", 5, (1000, 100))[0])
+    assert drawn.dtype == torch.float64 and drawn.min() >= 0 and drawn.max() < 1
+    counts = torch.histc(drawn, 20, 0, 1)
+    assert (counts - 10_000).abs().max() < 5 * 100  # five deviations of a count
+    assert len(drawn[0].flatten().unique()) == 100_000
+
+
 def test_a_seed_draws_the_same_whoever_its_neighbours_are():
     together, alone = SeedStreams([0, 7, 3]), SeedStreams([7])
     assert torch.equal(together.normal("noise", 2, (5, 3))[1], alone.normal("noise", 2, (5, 3))[0])
