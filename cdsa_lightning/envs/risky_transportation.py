@@ -48,6 +48,8 @@ TASKS: dict[str, tuple[Place, ...]] = {"path": (), "goods": (GOODS,), "airport":
 """The places of each task, apart from its target."""
 STARTS = ("depot", "uniform")
 _NAMES = np.array([*(region.name for region in REGIONS), ""])  # the last for no region, which is number -1
+_AT_START = {"cost": 0.0, "in_risk_region": False, "risk_region": "", "success": False}  # no start is in a region
+_INFO_TYPES = {"risk_region": _NAMES.dtype}
 
 
 @dataclass
@@ -263,14 +265,7 @@ class RiskyTransportationVector(FrozenLanes):
         self._now = Travellers.at(np.zeros((num_envs, 2)))
         self._luck = np.zeros((num_envs, self.rules.max_episode_steps))
         self._steps = np.zeros(num_envs, dtype=np.int64)
-        nothing = np.zeros(num_envs, dtype=bool)
-        region = np.zeros(num_envs, dtype=_NAMES.dtype)
-        self._infos = {
-            "cost": np.zeros(num_envs),
-            "in_risk_region": nothing.copy(),
-            "risk_region": region,
-            "success": nothing.copy(),
-        }
+        self._infos = {key: np.full(num_envs, value, dtype=_INFO_TYPES.get(key)) for key, value in _AT_START.items()}
 
     def _write(self, lanes: np.ndarray, now: Travellers, infos: dict[str, Any]) -> None:
         for field, value in vars(now).items():
@@ -285,8 +280,7 @@ class RiskyTransportationVector(FrozenLanes):
         for row, (lane, seed) in enumerate(zip(lanes.tolist(), seeds, strict=True)):
             position[row], self._luck[lane] = self.rules.draw(self._generator(lane, seed), start)
         self._steps[lanes] = 0
-        infos = {"cost": 0.0, "in_risk_region": False, "risk_region": "", "success": False}  # no start is in a region
-        self._write(lanes, Travellers.at(position), infos)
+        self._write(lanes, Travellers.at(position), _AT_START)
 
     def _advance(self, lanes: np.ndarray, actions: np.ndarray) -> np.ndarray:
         now = Travellers(**{field: value[lanes] for field, value in vars(self._now).items()})

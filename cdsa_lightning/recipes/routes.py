@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from cdsa_lightning.envs.maps import WorldMap
+from cdsa_lightning.errors import InputError
 
 __all__ = ["Planner"]
 
@@ -58,38 +59,40 @@ class Planner:
         index = np.round((points - self.low) / FINE).astype(int)
         inside = ((index >= 0) & (index < self._free.shape)).all(-1)
         index = np.clip(index, 0, np.array(self._free.shape) - 1)
-        return np.asarray(inside & self._free[index[..., 0], index[..., 1]])
+        return inside & self._free[index[..., 0], index[..., 1]]
 
     def sees(self, point: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Whether the straight way from `point` [2] to each of `others` [n, 2] is free, bool [n]."""
         way = others - point
         count = 2 + int(np.linalg.norm(way, axis=1).max(initial=0) / FINE)
-        return self.is_free(point + np.linspace(0, 1, count)[:, None, None] * way).all(0)
+        return np.asarray(self.is_free(point + np.linspace(0, 1, count)[:, None, None] * way).all(0))
 
-    def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray | None:
-        """The corners [k, 2] of a short way from `start` [2], itself left out, to `end` [2]; None where there is none.
+    def way(self, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """The corners [k, 2] of a short way from `start` [2], itself left out, to `end` [2].
 
         Args:
             start, end: Free points.
+
+        Raises:
+            InputError: there is no way that keeps the margin.
         """
         if self.sees(start, end[None]).item():
             return end[None]
         first, last = self._nearest(start), self._nearest(end)
-        if first is None or last is None:
-            return None
         path = [last]
         while path[-1] != first:
-            previous = self._before[first, path[-1]]
-            if previous < 0:
-                return None
-            path.append(int(previous))
+            path.append(int(self._before[first, path[-1]]))
+            if path[-1] < 0:
+                raise _no_way(start, end)
         return self._pull(start, np.concatenate((self.nodes[path[::-1]], end[None])))
 
-    def _nearest(self, point: np.ndarray) -> int | None:
+    def _nearest(self, point: np.ndarray) -> int:
         """The nearest node in sight."""
         order = np.argsort(np.linalg.norm(self.nodes - point, axis=1))[:16]
         seen = np.flatnonzero(self.sees(point, self.nodes[order]))
-        return int(order[seen[0]]) if len(seen) else None
+        if not len(seen):
+            raise _no_way(point, point)
+        return int(order[seen[0]])
 
     def _pull(self, at: np.ndarray, path: np.ndarray) -> np.ndarray:
         corners, begin = [], 0
@@ -99,3 +102,7 @@ class Planner:
             corners.append(at)
             begin += 1
         return np.array(corners)
+
+
+def _no_way(start: np.ndarray, end: np.ndarray) -> InputError:
+    return InputError(f"There is no way from {start.tolist()} to {end.tolist()} around the regions: lessen the margin.")

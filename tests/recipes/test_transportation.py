@@ -50,7 +50,8 @@ def test_what_is_in_sight_is_reached_straight_and_what_is_walled_off_not_at_all(
     end = np.array([9.0, 0.5])
     assert np.array_equal(planner.way(np.array([0.5, 0.5]), end), end[None])
     wall = WorldMap((0, 0), (10, 10), tuple(Disc("wall", (5.0, y), 0.6) for y in range(11)), ())
-    assert Planner(wall, 0.2).way(np.array([1.0, 1.0]), end) is None
+    with pytest.raises(InputError, match=r"no way from \[1.0, 1.0\] to \[9.0, 0.5\]"):
+        Planner(wall, 0.2).way(np.array([1.0, 1.0]), end)
 
 
 def test_the_safe_recipe_touches_no_region_and_obeys_the_environment():
@@ -66,6 +67,7 @@ def test_the_safe_recipe_touches_no_region_and_obeys_the_environment():
     arrived = np.linalg.norm(after - 9.0, axis=1) < 0.3
     assert np.array_equal(data.terminated, arrived)
     assert np.allclose(data.reward, -np.linalg.norm(position - 9.0, axis=1) + 10 * arrived, atol=1e-4)
+    assert data.terminated.sum() > 30  # most have done their errands before their 200 steps are over
     # At full speed: noise of .05 makes a step longer or shorter, and longer ones are cut.
     assert 0.9 < np.linalg.norm(data.action, axis=1).mean() <= 1
     assert (np.ptp(position, axis=0) > 8).all()
