@@ -16,7 +16,7 @@ from cdsa_lightning.errors import InputError
 __all__ = ["Planner"]
 
 GRID = 0.2  # between the nodes of the graph
-FINE = 0.02  # between the points at which a line of sight is looked at
+FINE = 0.05  # between the points at which a line of sight is looked at
 _NEIGHBOURS = ((1, 0), (0, 1), (1, 1), (1, -1))
 
 

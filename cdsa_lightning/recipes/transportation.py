@@ -2,8 +2,9 @@ r"""Risky transportation, safe data: from one random place to the next at full s
 
     a = (corner - p) / |corner - p| + .05 z,   z ~ N(0, I),    corners of the shortest way at a margin of .4
 
-An episode visits up to six places and then goes to the target, unless its 200 steps are over before; one that touches
-a region is thrown away.
+An episode visits up to twelve places, the last of which is its own target, unless its 200 steps are over before; one
+that touches a region is thrown away. Targets of its own, for an episode ends at its target: were it always the same
+one, nobody would ever have been seen beyond its edge, and a corrector would keep everybody from reaching it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cache
 import numpy as np
 
 from cdsa_lightning.collection import Collected, shard_seed
-from cdsa_lightning.envs.risky_transportation import SPEED, Rules, Travellers
+from cdsa_lightning.envs.travel import BONUS, REACH, SPEED, Rules, Travellers
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.recipes.routes import Planner
 from cdsa_lightning.shards import Output, Piece, make_dataset
@@ -23,11 +24,11 @@ from cdsa_lightning.tasks import Task
 
 __all__ = ["safe_transportation"]
 
-EPISODES = 1800
+EPISODES = 1200
 SHARDS = 5
 MARGIN = 0.4
 NOISE = 0.05
-ERRANDS = 6
+PLACES = 12
 
 
 def safe_transportation(task: Task, output: Output, seed: int = 0, episodes: int = EPISODES) -> Collected:
@@ -74,31 +75,33 @@ def _safe_episodes(wanted: int, seed: int) -> Iterator[Piece]:
 def _walk(rng: np.random.Generator, count: int) -> list[Episode]:
     """`count` walks, all at once; those that touched no region."""
     rules = Rules()
-    now = Travellers.at(np.stack([_free_place(rng) for _ in range(count)]))
-    routes = [_Route(start, rng) for start in now.position]
-    obs = np.empty((rules.max_episode_steps + 1, count, 7), np.float32)
-    action = np.empty((rules.max_episode_steps, count, 2), np.float32)
-    reward = np.empty((rules.max_episode_steps, count), np.float32)
-    length, touched = np.zeros(count, np.int64), np.zeros(count, bool)
-    running = np.ones(count, bool)
-    obs[0] = rules.observe(now)
-    for step in range(rules.max_episode_steps):
-        way = np.stack([route.corner(place) for route, place in zip(routes, now.position, strict=True)]) - now.position
+    steps, world = rules.max_episode_steps, rules.map
+    routes = [_Route(rng) for _ in range(count)]
+    position = np.stack([route.corners[0] for route in routes])
+    target = np.stack([route.corners[-1] for route in routes])
+    obs = np.empty((steps + 1, count, 7), np.float32)
+    action = np.empty((steps, count, 2), np.float32)
+    reward = np.empty((steps, count), np.float32)
+    length, touched, running = np.zeros(count, np.int64), np.zeros(count, bool), np.ones(count, bool)
+    obs[0] = rules.observe(Travellers.at(position))
+    for step in range(steps):
+        way = np.stack([route.corner(place) for route, place in zip(routes, position, strict=True)]) - position
         free = way / np.linalg.norm(way, axis=1, keepdims=True) + rng.normal(scale=NOISE, size=way.shape)
         # What is recorded is what moves the traveller, rounded as it is recorded.
         action[step] = free / np.maximum(np.linalg.norm(free, axis=1, keepdims=True), 1.0)
-        now, reward[step], arrived, _ = rules.step(now, action[step].astype(np.float64), np.ones(count))
-        obs[step + 1] = rules.observe(now)
+        reward[step] = -np.linalg.norm(target - position, axis=1)
+        position = np.clip(position + SPEED * action[step].astype(np.float64), world.low, world.high)
+        obs[step + 1] = rules.observe(Travellers.at(position))
         length += running
         # The state after the last step counts too: it is in the data.
-        touched |= running & (rules.map.region_of(now.position) >= 0)
+        touched |= running & (world.region_of(position) >= 0)
+        arrived = np.linalg.norm(position - target, axis=1) < REACH
+        reward[step] += BONUS * arrived
         running &= ~arrived
-    good = np.flatnonzero(~touched)
     return [
-        Episode(
-            obs[: length[i] + 1, i], action[: length[i], i], reward[: length[i], i], bool(~running[i]), bool(running[i])
-        )
-        for i in good
+        Episode(obs[: n + 1, i], action[:n, i], reward[:n, i], bool(~running[i]), bool(running[i]))
+        for i, n in enumerate(length.tolist())
+        if not touched[i]
     ]
 
 
@@ -111,16 +114,15 @@ def _free_place(rng: np.random.Generator) -> np.ndarray:
 
 
 class _Route:
-    """Where one traveller is heading: the next corner of the way to a random place, at last to the target."""
+    """Where one traveller is heading: the corners of the ways from place to place, the first where it starts."""
 
-    def __init__(self, start: np.ndarray, rng: np.random.Generator) -> None:
-        errands = [_free_place(rng) for _ in range(rng.integers(ERRANDS + 1))]
-        self.corners: list[np.ndarray] = [start]
-        for place in (*errands, np.asarray(Rules().target)):
-            self.corners += list(_planner().way(self.corners[-1], place))
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.corners = [_free_place(rng)]
+        for _ in range(rng.integers(1, PLACES + 1)):
+            self.corners += list(_planner().way(self.corners[-1], _free_place(rng)))
 
     def corner(self, place: np.ndarray) -> np.ndarray:
-        """The corner to head for from `place` [2]; one within a step counts as passed, the target never does."""
+        """The corner to head for from `place` [2]; one within a step counts as passed, the last never does."""
         while len(self.corners) > 1 and np.linalg.norm(self.corners[0] - place) < SPEED:
             self.corners.pop(0)
         return self.corners[0]

@@ -6,7 +6,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import cdsa_lightning.envs  # noqa: F401  (registers the ids)
-from cdsa_lightning.envs.risky_transportation import REGIONS, RiskyTransportation, RiskyTransportationVector, Rules
+from cdsa_lightning.envs.risky_transportation import RiskyTransportation, RiskyTransportationVector
+from cdsa_lightning.envs.travel import REGIONS, Rules
 from cdsa_lightning.errors import InputError, UnknownNameError
 from cdsa_lightning.tasks import get_task
 

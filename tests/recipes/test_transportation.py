@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 from cdsa_lightning.envs.maps import Disc, WorldMap
-from cdsa_lightning.envs.risky_transportation import Rules
+from cdsa_lightning.envs.risky_transportation import RiskyTransportation
+from cdsa_lightning.envs.travel import Rules
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.recipes.routes import Planner
 from cdsa_lightning.recipes.transportation import safe_transportation
@@ -54,23 +56,41 @@ def test_what_is_in_sight_is_reached_straight_and_what_is_walled_off_not_at_all(
         Planner(wall, 0.2).way(np.array([1.0, 1.0]), end)
 
 
-def test_the_safe_recipe_touches_no_region_and_obeys_the_environment():
+@pytest.fixture
+def data():
     done = safe_transportation(get_task("risky-transportation"), Output("cdsa/safe-v0"), episodes=40)
     data = load_transitions("minari:cdsa/safe-v0")
-    rules = Rules()
-    position, after = data.obs[:, :2].astype(float), data.next_obs[:, :2].astype(float)
     assert done.episodes == data.num_episodes == 40
-    assert (rules.map.region_of(position) < 0).all()
-    assert (rules.map.region_of(after) < 0).all()
-    assert np.linalg.norm(data.action, axis=1).max() <= 1 + 1e-6
-    assert np.abs(np.clip(position + 0.25 * data.action, 0, 10) - after).max() < 1e-5
-    arrived = np.linalg.norm(after - 9.0, axis=1) < 0.3
-    assert np.array_equal(data.terminated, arrived)
-    assert np.allclose(data.reward, -np.linalg.norm(position - 9.0, axis=1) + 10 * arrived, atol=1e-4)
-    assert data.terminated.sum() > 30  # most have done their errands before their 200 steps are over
-    # At full speed: noise of .05 makes a step longer or shorter, and longer ones are cut.
-    assert 0.9 < np.linalg.norm(data.action, axis=1).mean() <= 1
+    return data
+
+
+def test_the_safe_recipe_touches_no_region_and_goes_everywhere_at_full_speed(data):
+    world = Rules().map
+    position = np.concatenate([data.obs[:, :2], data.next_obs[:, :2]]).astype(float)
+    assert (world.region_of(position) < 0).all()
     assert (np.ptp(position, axis=0) > 8).all()
+    # Noise of .05 makes a step longer or shorter, and longer ones are cut.
+    assert 0.9 < np.linalg.norm(data.action, axis=1).mean() <= 1
+    assert data.terminated.sum() > 15
+
+
+def test_the_safe_episodes_are_what_the_environment_gives_to_a_traveller_with_that_target(data):
+    for number in range(10):
+        rows = data.episode == number
+        obs, action, reward, after = (part[rows] for part in (data.obs, data.action, data.reward, data.next_obs))
+        if not data.terminated[rows][-1]:
+            continue
+        # The distances to the target along the way say where it is.
+        towards = least_squares(
+            lambda t, o=obs, r=reward: np.linalg.norm(o[:-1, :2] - t, axis=1) + r[:-1], after[-1, :2]
+        )
+        env = RiskyTransportation(start=obs[0, :2].astype(float), target=towards.x, risk_prob=0.0)
+        env.reset(seed=0)
+        for step, (wanted, next_obs, earned) in enumerate(zip(action, after, reward, strict=True)):
+            seen, given, terminated, _, _ = env.step(wanted)
+            assert np.abs(seen - next_obs).max() < 1e-4
+            assert given == pytest.approx(earned, abs=1e-2)
+            assert terminated == (step == len(action) - 1)
 
 
 def test_the_safe_recipe_repeats_itself_and_refuses_no_episodes():
