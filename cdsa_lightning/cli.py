@@ -15,6 +15,7 @@ COMMANDS = {
     "fit": ("cdsa_lightning.commands.fit:main", "train CDSA's networks, or a baseline, on a task's data"),
     "evaluate": ("cdsa_lightning.commands.evaluate:main", "run a baseline with and without correction, and compare"),
     "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),
+    "animate": ("cdsa_lightning.commands.animate:main", "show one episode of both as a moving picture"),
     "inspect": ("cdsa_lightning.commands.inspect:main", "tell what a checkpoint is and which task it fits"),
     "collect": ("cdsa_lightning.commands.collect:main", "write a dataset by rolling out a policy"),
     "datasets": ("cdsa_lightning.commands.datasets:main", "list every task and where its data are"),

@@ -41,6 +41,7 @@ LAYERS = {
     "updates": 2,
     "training": 2,
     "evaluation": 3,
+    "animation": 4,
     "callbacks": 4,
     "plots": 4,
     "records": 4,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.commands.explain import STRICT, parse
-from cdsa_lightning.commands.options import Options
+from cdsa_lightning.commands.options import Options, spell_out
 
 if TYPE_CHECKING:
     from cdsa_lightning.core.policy import Policy
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "main"]
 
-_FLAGS = ("--ablation", "--ensemble", "--quiet")
 _TRACES = 8  # paths of a training seed in trajectories.png
 
 
@@ -30,16 +29,7 @@ def main(argv: list[str]) -> None:
         prog="cdsa evaluate", description="Evaluate a baseline against its corrected self.", **STRICT
     )
     parser.add_class_arguments(Options, as_group=False)
-    evaluate(Options(**vars(parse(parser, _spell_out(argv)))))
-
-
-def _spell_out(argv: list[str]) -> list[str]:
-    """A bare ``--quiet`` as ``--quiet=true``, and ``--no-wandb`` as ``--wandb=off``."""
-    spelled = []
-    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
-        bare = word in _FLAGS and following.startswith("-")
-        spelled.append(f"{word}=true" if bare else "--wandb=off" if word in ("--no-wandb", "--no_wandb") else word)
-    return spelled
+    evaluate(Options(**vars(parse(parser, spell_out(argv)))))
 
 
 def evaluate(options: Options) -> Report:

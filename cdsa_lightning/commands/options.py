@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Options"]
+__all__ = ["Options", "spell_out"]
+
+_FLAGS = ("--ablation", "--ensemble", "--quiet")
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,12 @@ class Options:
     wandb: str = "auto"
     threads: int = 1
     quiet: bool = False
+
+
+def spell_out(argv: list[str]) -> list[str]:
+    """A bare ``--quiet`` as ``--quiet=true``, and ``--no-wandb`` as ``--wandb=off``."""
+    spelled = []
+    for word, following in zip(argv, [*argv, "--"][1:], strict=True):
+        bare = word in _FLAGS and following.startswith("-")
+        spelled.append(f"{word}=true" if bare else "--wandb=off" if word in ("--no-wandb", "--no_wandb") else word)
+    return spelled
