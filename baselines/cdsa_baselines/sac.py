@@ -42,8 +42,8 @@ class SAC(Baseline):
         target_entropy: H, in nats, of actions scaled to [-1, 1]; None for minus their number.
         hidden: Width of the two hidden layers.
         reward_scale: c, by which rewards are multiplied in the critics' target ("reward scale" of 1801.01290).
-        standardize_obs: Whether the networks see (obs - mean) / std: the data's statistics, or online the centre and the
-            half width of what the environment says to be bounded.
+        standardize_obs: Whether the networks see (obs - mean) / std: the data's statistics, or online the centre and
+            the half width of what the environment says to be bounded.
         seeds: Training seeds, stacked.
         inner_steps: Gradient steps per Lightning step.
         compile: Compile the update.
