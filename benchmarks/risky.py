@@ -1,6 +1,6 @@
 r"""The risky worlds swept: how strong, how often and at which sigma to correct, and what accidents cost.
 
-    OMP_NUM_THREADS=1 python benchmarks/risky.py strength [--runs runs] [--episodes 200] [--figures docs]
+    OMP_NUM_THREADS=1 python benchmarks/risky.py strength [--runs runs] [--episodes 200] [--figures docs/gallery]
     OMP_NUM_THREADS=1 python benchmarks/risky.py accidents
     OMP_NUM_THREADS=1 python benchmarks/risky.py pointmass
     OMP_NUM_THREADS=1 python benchmarks/risky.py transportation
@@ -159,7 +159,7 @@ if __name__ == "__main__":
     parser.add_argument("--runs", default="runs", help="where SAC and the corrector lie")
     parser.add_argument("--episodes", type=int, default=200, help="per training seed")
     parser.add_argument("--steps", type=int, default=10000, help="gradient steps of each fitted corrector")
-    parser.add_argument("--figures", type=Path, default=Path("docs"), help="where pictures go")
+    parser.add_argument("--figures", type=Path, default=Path("docs/gallery"), help="where pictures go")
     options = parser.parse_args()
     torch.set_num_threads(1)
     {"strength": strength, "accidents": accidents}.get(options.what, lambda o: sweep(options.what, o))(options)

@@ -22,6 +22,7 @@ ALSO = {
     "collect": ["--overwrite"],
     "datasets": [],
     "plot": [],
+    "animate": ["--max_steps", "5"],
 }
 
 
@@ -57,8 +58,9 @@ def workshop(tmp_path_factory):
 
 def test_every_command_of_the_readme_runs(workshop, capsys):
     readme = blocks(ROOT / "README.md")
-    assert set(readme) == {"pointmass", "hopper", "options", "callback", "baselines", "python"}
-    for name in ("pointmass", "hopper", "options", "callback", "baselines"):
+    shell = ("pointmass", "hopper", "transportation", "options", "callback", "baselines")
+    assert set(readme) == {*shell, "python"}
+    for name in shell:
         for words in commands(readme[name]):
             if "ddp" in words:  # starts processes of its own
                 done = subprocess.run([Path(sys.executable).parent / "cdsa", *words], timeout=240)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Subject", "find_subject", "make_arms"]
 
 _OVERRIDES = ("k1", "k2", "num_steps", "schedule", "state_step", "a2", "units", "gate", "max_shift")
-_WORLDS = ("antmaze", "halfcheetah", "hopper", "risky-pointmass", "risky-transportation", "walker2d")
+_WORLDS = ("antmaze", "halfcheetah", "hopper", "walker2d")
 
 
 @dataclass
@@ -188,9 +188,9 @@ def _task_of(checkpoint: Path) -> str | None:
 
 
 def _fit_corrector(task: str, preset: str | None = None) -> str:
-    """The command that makes a corrector: one configuration serves all tasks of a world, one the paper's preset."""
-    world = next((world for world in _WORLDS if f"{task}-".startswith(f"{world}-")), task)
-    config = "paper" if preset == "paper" else world.replace("-", "_")
+    """The command that makes a corrector: one configuration serves all tasks of a robot, one the paper's preset."""
+    world = task.partition("-")[0]
+    config = "paper" if preset == "paper" else world if world in _WORLDS else task.replace("-", "_")
     return f"'cdsa fit --config configs/{config}.yaml --data.task {task}'"
 
 
