@@ -74,7 +74,12 @@ def world_map(env_id: str, **kwargs: Any) -> WorldMap | None:
     if not isinstance(spec.entry_point, str) or not spec.entry_point.startswith("cdsa_lightning."):
         return None
     draw = getattr(load_env_creator(spec.entry_point), "world_map", None)
-    return None if draw is None else draw(**{**spec.kwargs, **kwargs})
+    if draw is None:
+        return None
+    try:
+        return draw(**{**spec.kwargs, **kwargs})
+    except TypeError as error:
+        raise InputError(f"{env_id} has no map with {kwargs}: {error}.") from error
 
 
 def make_lanes(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:

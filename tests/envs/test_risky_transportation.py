@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import cdsa_lightning.envs  # noqa: F401  (registers the ids)
+from cdsa_lightning.envs import world_map  # importing it registers the ids
 from cdsa_lightning.envs.risky_transportation import RiskyTransportation, RiskyTransportationVector
 from cdsa_lightning.envs.travel import REGIONS, Rules
 from cdsa_lightning.errors import InputError, UnknownNameError
@@ -162,6 +162,12 @@ TASK_PLACES = {
 def test_a_world_that_cannot_be_is_refused(rules, said):
     with pytest.raises(InputError, match=said):
         RiskyTransportationVector(1, **rules)
+
+
+def test_a_map_with_settings_that_the_world_lacks_is_refused():
+    with pytest.raises(InputError, match="RiskyTransportation-v0 has no map with {'wind': 3}"):
+        world_map("cdsa/RiskyTransportation-v0", wind=3)
+    assert world_map("Hopper-v5") is None
 
 
 def test_unknown_names_come_with_the_known_ones():
