@@ -139,7 +139,9 @@ def sweep(world, options):
                 flush=True,
             )
     swept = "action sigma" if world == "pointmass" else "state sigma"
-    for table, file, label in zip(tables, ("risk", "reach"), ("in a region", "reached the goal"), strict=True):
+    for table, file, label in zip(
+        tables, ("risk", "reach"), ("that entered a region", "that reached the goal"), strict=True
+    ):
         figure = heatmap(
             100 * table,
             [f"{sigma:g}" for sigma in sigmas],
