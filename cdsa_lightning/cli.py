@@ -14,6 +14,8 @@ __all__ = ["main"]
 COMMANDS = {
     "fit": ("cdsa_lightning.commands.fit:main", "train CDSA's networks, or a baseline, on a task's data"),
     "evaluate": ("cdsa_lightning.commands.evaluate:main", "run a baseline with and without correction, and compare"),
+    "benchmark": ("cdsa_lightning.commands.benchmark:main", "run a grid of all of these, and compare with the paper"),
+    "audit": ("cdsa_lightning.commands.audit:main", "tell how far outside the data a policy acts"),
     "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),
     "animate": ("cdsa_lightning.commands.animate:main", "show one episode of both as a moving picture"),
     "inspect": ("cdsa_lightning.commands.inspect:main", "tell what a checkpoint is and which task it fits"),

@@ -40,9 +40,11 @@ LAYERS = {
     "stepping": 2,
     "updates": 2,
     "training": 2,
+    "audit": 3,
     "evaluation": 3,
     "animation": 4,
     "callbacks": 4,
+    "grid": 4,
     "plots": 4,
     "records": 4,
     "report": 4,
@@ -65,6 +67,7 @@ BESIDE = {
     "stepping": {"checkpoints", "data", "updates"},
     "training": {"data", "runs", "stepping"},
     "report": {"records"},
+    "grid": {"plots", "records"},
     "cli": {"commands"},
 }
 """Part -> parts of its own layer that it may import."""
