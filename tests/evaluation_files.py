@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from cdsa_lightning import registry
 from cdsa_lightning.core.artifact import save_corrector
 from cdsa_lightning.core.coefficients import Coefficients
@@ -34,6 +36,15 @@ def write_corrector(path, task=TASK, preset="robust", dims=(4, 2), own=OWN, sees
 
 def kept(run, task=TASK, **values):
     return write_corrector(f"runs/{task}/cdsa/{run}/corrector.safetensors", task, **values)
+
+
+def write_data(folder, rows=300):
+    """Random rows that fit risky-pointmass, in three episodes; the source that names them."""
+    rng = np.random.default_rng(0)
+    ends = np.arange(rows) % (rows // 3) == rows // 3 - 1
+    arrays = {"obs": rng.uniform(0, 1, (rows, 4)), "actions": rng.normal(0, 0.03, (rows, 2))}
+    np.savez(folder / "data.npz", rewards=-np.ones(rows), terminals=ends, next_obs=arrays["obs"] + 0.01, **arrays)
+    return f"npz:{folder / 'data.npz'}"
 
 
 def checkpoint(name, run, task=TASK):

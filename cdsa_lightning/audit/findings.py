@@ -1,0 +1,121 @@
+"""What an audit found: measures in states of the data, episodes step by step, the drift of corrections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["KINDS", "Audit", "Drift", "Measures", "Step", "Walk"]
+
+INSIDE_R, NOISY_RHO, MILD_F99 = 1.1, 0.5, 0.3
+"""What is called inside the data, noisy, and mildly outside."""
+
+KINDS = {
+    "inside": "acts as the data do",
+    "noisy": "is noisy around the data",
+    "mild": "leaves the data mildly",
+    "systematic": "acts systematically outside the data",
+}
+
+
+@dataclass(frozen=True)
+class Measures:
+    """r, rho, f90 and f99 of a policy in states of the data, at one sigma."""
+
+    r: float
+    rho: float
+    f90: float
+    f99: float
+    sigma: float
+    rows: int
+
+    @property
+    def kind(self) -> str:
+        """Which of `KINDS`, tested in their order."""
+        if self.r <= INSIDE_R:
+            return "inside"
+        if self.rho < NOISY_RHO:
+            return "noisy"
+        return "mild" if self.f99 < MILD_F99 else "systematic"
+
+
+@dataclass(frozen=True)
+class Drift:
+    """D of corrections, those alone that moved the action: [N]."""
+
+    values: np.ndarray
+
+    def to_json(self) -> dict[str, Any]:
+        """Mean, share below zero and number; None where nothing was moved."""
+        count = len(self.values)
+        mean, negative = (float(self.values.mean()), float((self.values < 0).mean())) if count else (None, None)
+        return {"mean": mean, "negative_share": negative, "corrections": count}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an episode and how unusual its action is among the data."""
+
+    seed: int
+    episode: int
+    step: int
+    noise: float
+    p_value: float
+    obs: list[float]
+    action: list[float]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Episodes of one policy: |eps| and p of every step, episode by episode, and the most unusual steps."""
+
+    noise: list[np.ndarray]
+    p_values: list[np.ndarray]
+    outside_90: float
+    outside_99: float
+    worst: list[Step]
+    mean_return: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; the steps themselves are left out but for the worst."""
+        shares = {"mean_return": self.mean_return, "outside_90": self.outside_90, "outside_99": self.outside_99}
+        steps = int(sum(len(p) for p in self.p_values))
+        return {**shares, "episodes": len(self.noise), "steps": steps, "worst": [asdict(step) for step in self.worst]}
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What `audit` found.
+
+    Attributes:
+        measures: In states of the data.
+        noise: |eps| of the policy's actions there, all seeds pooled. reference: of the data's own actions.
+        walks: Of each policy whose episodes were recorded.
+        drift: Of the corrections, in states of the data and along the corrected episodes.
+    """
+
+    measures: Measures
+    noise: np.ndarray
+    reference: np.ndarray
+    walks: dict[str, Walk]
+    drift: dict[str, Drift]
+
+    def sentence(self, baseline: str) -> str:
+        """The finding in plain words."""
+        m = self.measures
+        text = f"In states of the data {baseline} {KINDS[m.kind]}: r {m.r:.2f}, rho {m.rho:.2f}, f99 {m.f99:.1%}"
+        if self.walks:
+            shares = ", ".join(f"{name} {walk.outside_99:.1%}" for name, walk in self.walks.items())
+            text += f"; along episodes, steps outside 99 % of the data: {shares}"
+        return f"{text}."
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values only."""
+        return {
+            "measures": asdict(self.measures) | {"kind": self.measures.kind},
+            "quantiles": "in-sample: random rows of the data that the corrector was fitted on",
+            "episodes": {name: walk.to_json() for name, walk in self.walks.items()},
+            "drift": {where: drift.to_json() for where, drift in self.drift.items()},
+        }

@@ -1,0 +1,139 @@
+"""`cdsa audit`: how far outside the data a policy acts, in states of the data and along its own episodes.
+
+The policy, the corrector and its data are found as `cdsa evaluate` finds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdsa_lightning.commands.explain import STRICT, parse
+from cdsa_lightning.commands.options import Options, spell_out
+from cdsa_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cdsa_lightning.audit import Audit, Walk
+    from cdsa_lightning.evaluation import Report
+
+__all__ = ["audit", "main"]
+
+_SKIPPED = {"ablation", "wandb"}
+_MEANING = {
+    "r": "predicted noise of its actions / of the data's",
+    "rho": "systematic share of it; a deterministic policy has 1",
+    "f90": "its actions beyond the data's 90 % quantile",
+    "f99": "its actions beyond the data's 99 % quantile",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Parse `argv` and audit."""
+    from jsonargparse import ArgumentParser
+
+    about = "Tell how far outside the data a policy acts. --episodes 0 does without the environment."
+    parser = ArgumentParser(prog="cdsa audit", description=about, **STRICT)
+    parser.add_class_arguments(Options, as_group=False, skip=_SKIPPED)
+    parser.add_argument(
+        "--rows", type=int, default=10_000, help="Rows of data: so many to rank against, as many asked."
+    )
+    given = vars(parse(parser, spell_out(argv)))
+    known = {field.name for field in fields(Options)} - _SKIPPED
+    audit(Options(**{key: given[key] for key in known}), given["rows"])
+
+
+def audit(options: Options, rows: int = 10_000) -> Audit:
+    """Run the audit that `options` describe, print it, and keep it in a run directory.
+
+    Raises:
+        InputError: something named does not exist or does not fit, or something not named was not found.
+    """
+    import torch
+
+    from cdsa_lightning.audit import Reference
+    from cdsa_lightning.audit import audit as measure
+    from cdsa_lightning.commands.arms import find_subject, make_arms
+    from cdsa_lightning.commands.found import fitted_on
+    from cdsa_lightning.core.corrector import CorrectedPolicy
+    from cdsa_lightning.evaluation import Evaluator
+
+    if options.corrector == "none":
+        raise InputError("An audit asks a corrector's score networks: leave --corrector out, or name a file.")
+    torch.set_num_threads(options.threads)
+    subject = find_subject(options)
+    arms, about = make_arms(options, subject)
+    corrected = next(policy for policy in arms.values() if isinstance(policy, CorrectedPolicy))
+    data = fitted_on(corrected.corrector)
+    subject.notes.append(f"data          {data.source} ({len(data)} rows; quantiles are in-sample)")
+    if not options.quiet:
+        print("\n".join(subject.notes))
+    reference = Reference(corrected.corrector, data, corrected.coefficients, rows, options.seed)
+    report = None
+    if options.episodes != 0:
+        episodes = subject.task.episodes if options.episodes is None else options.episodes
+        report = Evaluator(subject.task, episodes, options.seed, episodes, options.env_kwargs).run(arms)
+    found = measure(corrected.policy, reference, corrected.coefficients, report.arms if report else None, options.seed)
+    _keep(found, next(iter(arms)), subject.task.name, options, {**about, "rows": rows, "data": data.source}, report)
+    return found
+
+
+def _keep(
+    found: Audit, baseline: str, task: str, options: Options, about: dict[str, Any], report: Report | None
+) -> None:
+    """audit.json, the picture, and the terminal."""
+    from rich.console import Console
+
+    from cdsa_lightning.commands.output import write_json
+    from cdsa_lightning.plots.audit import audit_figure
+    from cdsa_lightning.records import save_figures
+    from cdsa_lightning.runs import new_run
+
+    directory = Path(options.output) if options.output else new_run(task, "audit", options.runs)
+    sentence = f"{task}: {found.sentence(baseline)}"
+    said = {"task": task, "baseline": baseline, **found.to_json(), "sentence": sentence, "about": about}
+    path = write_json(said, directory / "audit.json")
+    paths = [path, *save_figures({"audit": audit_figure(found, baseline, f"Audit of {baseline}, {task}")}, directory)]
+    if not options.quiet:
+        console = Console()
+        console.print(*_tables(found), sep="")
+        print("\n".join([sentence, *map(str, paths)]))
+
+
+def _worst(title: str, walk: Walk) -> RenderableType:
+    from cdsa_lightning.commands.output import table
+
+    steps = table(title, "seed", "episode", "step", "noise", "p-value", "observation")
+    for step in walk.worst:
+        obs = " ".join(f"{value:.3g}" for value in step.obs)
+        steps.add_row(
+            str(step.seed), str(step.episode), str(step.step), f"{step.noise:.2f}", f"{step.p_value:.2g}", obs
+        )
+    return steps
+
+
+def _tables(found: Audit) -> list[RenderableType]:
+    """The measures, the episodes with their worst steps, the drift of the corrections."""
+    from cdsa_lightning.commands.output import table
+
+    measures, values = table(f"In states of the data, sigma {found.measures.sigma:g}", "", "value", "what it is"), []
+    for name, meaning in _MEANING.items():
+        measures.add_row(name, f"{getattr(found.measures, name):.3f}", meaning)
+    values.append(measures)
+    if found.walks:
+        walks = table("Along episodes", "", "mean return", "beyond 90 %", "beyond 99 %")
+        for name, walk in found.walks.items():
+            walks.add_row(name, f"{walk.mean_return:.1f}", f"{walk.outside_90:.1%}", f"{walk.outside_99:.1%}")
+        name, walk = next(iter(found.walks.items()))
+        values += [walks, _worst(f"The most unusual steps of {name}", walk)]
+    drifts = table("Density drift of the corrections (log density, after minus before)", "", "mean", "below 0", "n")
+    for where, drift in found.drift.items():
+        said = drift.to_json()
+        if said["corrections"]:
+            row = (f"{said['mean']:+.3f}", f"{said['negative_share']:.1%}", str(said["corrections"]))
+            drifts.add_row(where, *row)
+        else:
+            drifts.add_row(where, "nothing moved", "", "0")
+    return [*values, drifts]
