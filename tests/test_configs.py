@@ -21,7 +21,9 @@ from cdsa_lightning.tasks import get_task
 from cdsa_lightning.training import CDSAModule
 
 FOLDER = Path(__file__).parents[1] / "configs"
-CONFIGS = sorted(FOLDER.rglob("*.yaml"))
+GRIDS = [path for path in sorted(FOLDER.rglob("*.yaml")) if "tasks" in yaml.safe_load(path.read_text())]
+"""Of `cdsa benchmark`; tests/grid/ expands them."""
+CONFIGS = [path for path in sorted(FOLDER.rglob("*.yaml")) if path not in GRIDS]
 DEFAULT_MODEL = f"{CDSAModule.__module__}.{CDSAModule.__name__}"
 DEFAULT_DATA = f"{TransitionData.__module__}.{TransitionData.__name__}"
 FIT_DEFAULTS = {"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False}  # over Lightning's

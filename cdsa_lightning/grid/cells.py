@@ -1,0 +1,110 @@
+r"""A cell of a grid: one baseline on one task, alone and corrected, and its record of all episodes.
+
+record.parquet has one row an episode and arm: task, baseline, arm, seed (the training seed), episode, return,
+normalized, length, env_id, provenance, coefficients (JSON, empty for the base), fingerprint, seconds (of the cell).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cdsa_lightning import records
+from cdsa_lightning.core.artifact import load_corrector
+from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.core.corrector import CorrectedPolicy
+from cdsa_lightning.core.policy import Policy
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.evaluation import Evaluator, Report
+from cdsa_lightning.grid.nodes import WITHOUT, Node
+from cdsa_lightning.registry import load_policy
+from cdsa_lightning.tasks import get_task
+
+__all__ = ["COLUMNS", "RECORD", "evaluate_cell", "read_record"]
+
+RECORD = "record.parquet"
+COLUMNS = (
+    *("task", "baseline", "arm", "seed", "episode", "return", "normalized", "length"),
+    *("env_id", "provenance", "coefficients", "fingerprint", "seconds"),
+)
+_TRACES = 8  # paths of a training seed, where there is a map to draw them on
+
+
+def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, corrector: Path | None) -> None:
+    """Evaluate the arms of a cell, and write its report and its record.
+
+    Args:
+        node: Of kind cell.
+        directory: Where to write.
+        checkpoint: Of the baseline; None where it needs none.
+        corrector: None where no arm needs one.
+
+    Raises:
+        InputError: what is loaded does not fit, or a return is NaN.
+    """
+    started = time.monotonic()
+    task = get_task(node.task)
+    policy = load_policy(node.name, checkpoint, task)
+    corrected = _corrected(node, policy, corrector) if corrector else {}
+    known = {"base": policy} | corrected
+    chosen = {_report_name(arm, node.name): known[arm] for arm in node.settings["arms"]}
+    report = Evaluator(task, node.settings["episodes"], record=1 if task.map is None else _TRACES).run(chosen)
+    about = {"checkpoint": str(checkpoint or ""), "corrector": str(corrector or ""), "settings": node.settings}
+    about |= {"options": {"baseline": node.name}, "data": node.about}
+    records.save(report, directory, about)
+    coefficients = {arm: json.dumps(corrected[arm].coefficients.to_dict(), sort_keys=True) for arm in corrected}
+    table = _record(node, report, coefficients, time.monotonic() - started)
+    partial = directory / f".{RECORD}.partial"
+    pq.write_table(table, partial)
+    partial.replace(directory / RECORD)
+
+
+def read_record(path: Path) -> pa.Table:
+    """The record of a cell.
+
+    Raises:
+        InputError: missing, damaged, or without a column.
+    """
+    try:
+        table = pq.ParquetFile(path).read()
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"Cannot read the record {path}: {reason}. Delete its folder and run the grid again."
+        ) from None
+    missing = [column for column in COLUMNS if column not in table.column_names]
+    if missing:
+        raise InputError(f"{path} is no record of a cell: it lacks {', '.join(missing)}.")
+    return table
+
+
+def _corrected(node: Node, policy: Policy, path: Path) -> dict[str, CorrectedPolicy]:
+    corrector = load_corrector(path)
+    coefficients = Coefficients.from_dict(node.settings["coefficients"])
+    return {arm: CorrectedPolicy(policy, corrector, replace(coefficients, **zero)) for arm, zero in WITHOUT.items()}
+
+
+def _report_name(arm: str, baseline: str) -> str:
+    return {"base": baseline, "cdsa": f"cdsa({baseline})"}.get(arm, f"cdsa({baseline}) {arm.replace('_', ' ')}")
+
+
+def _record(node: Node, report: Report, coefficients: dict[str, str], seconds: float) -> pa.Table:
+    episodes = records.episode_table(report).select(["arm", "seed", "episode", "return", "normalized", "length"])
+    names = {_report_name(arm, node.name): arm for arm in node.settings["arms"]}
+    arms = [names[name] for name in episodes["arm"].to_pylist()]
+    seeds, count = node.settings["seeds"], max(episodes["seed"].to_pylist()) + 1
+    # A baseline that is not trained has no training seeds; what corrects it may have.
+    numbers = [seeds[index] if count == len(seeds) else index for index in episodes["seed"].to_pylist()]
+    rows = len(arms)
+    constant: dict[str, Any] = {"task": node.task, "baseline": node.name, "env_id": report.task.env_id}
+    constant |= {key: node.about.get(key, "") for key in ("provenance", "fingerprint")} | {"seconds": seconds}
+    columns = {key: [value] * rows for key, value in constant.items()}
+    columns |= {"arm": arms, "seed": numbers, "coefficients": [coefficients.get(arm, "") for arm in arms]}
+    columns |= {key: episodes[key] for key in ("episode", "return", "normalized", "length")}
+    return pa.table({key: columns[key] for key in COLUMNS})

@@ -1,0 +1,107 @@
+r"""Which data a task has on this machine: source, provenance, fingerprint, or why there are none.
+
+The fingerprint (SHA-256 of all arrays) needs the whole data set; it is kept with size and time of its files, so that a
+plan for data that did not change reads none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.sources import locate
+from cdsa_lightning.tasks import get_task
+
+__all__ = ["DataFacts", "Facts", "write_json"]
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What training on a task's data depends on; `problem` says why there are none."""
+
+    source: str = ""
+    provenance: str = ""
+    fingerprint: str = ""
+    problem: str = ""
+
+
+class Facts:
+    """The data of tasks, each looked at once.
+
+    Args:
+        sources: Task -> source instead of its own.
+        kept: A file of fingerprints that were computed before; need not exist.
+    """
+
+    def __init__(self, sources: dict[str, str] | None = None, kept: Path | None = None) -> None:
+        self.sources, self.kept = sources or {}, kept
+        self.known: dict[str, DataFacts] = {}
+        self.table = _read(kept)
+
+    def __call__(self, task: str) -> DataFacts:
+        """What is known about the data of `task`."""
+        if task not in self.known:
+            self.known[task] = self._look(task)
+        return self.known[task]
+
+    def keep(self) -> None:
+        """Write the fingerprints for the next plan."""
+        if self.kept is not None and self.table != _read(self.kept):
+            write_json(self.kept, self.table)
+
+    def _look(self, name: str) -> DataFacts:
+        task = get_task(name)
+        try:
+            source = self.sources.get(name) or task.local_source()
+            place = locate(source) if source else None
+            if source and place is None:
+                command = f"cdsa fit --data.task {name} --data.source {source}"
+                return DataFacts(source, problem=f"{source} is not on this machine; '{command}' would download it")
+            stamp = _stamp(place) if place else []
+            entry = self.table.get(str(source))
+            if entry and stamp and entry["stamp"] == stamp:
+                return DataFacts(**entry["facts"])
+            data = task.transitions(source)  # says what to do where there are none
+        except InputError as error:
+            return DataFacts(problem=str(error))
+        facts = DataFacts(str(source), data.provenance, data.fingerprint)
+        self.table[str(source)] = {"stamp": stamp, "facts": asdict(facts)}
+        return facts
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain values, whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose another --output.") from None
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    try:
+        table = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+        return {key: entry for key, entry in table.items() if set(entry) == {"stamp", "facts"}}
+    except (OSError, ValueError, AttributeError, TypeError):  # computed again where it is missing or damaged
+        return {}
+
+
+def _stamp(place: Path) -> list[Any]:
+    """Number, size and newest time of the files at `place`."""
+    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
+    stats = [path.stat() for path in files]
+    return [
+        str(place.resolve()),
+        len(files),
+        sum(s.st_size for s in stats),
+        max((s.st_mtime_ns for s in stats), default=0),
+    ]

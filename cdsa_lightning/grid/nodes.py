@@ -1,0 +1,179 @@
+r"""What a grid is made of: train(task, baseline), fit(task, preset), and cell(task, baseline) that needs both.
+
+A node's directory is <kind>/<task>/<name>-<hash>/, the hash that of everything which decides the result: configuration,
+seeds, steps, and the fingerprint of the data. Equal nodes are one: what several cells need is made once. A node is done
+when its done.json is there, which is written last. Where no coefficients are known for a baseline with a preset, or a
+part of the correction is off anyway, the arms that would repeat another are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml  # type: ignore[import-untyped,unused-ignore]
+
+from cdsa_lightning.core.coefficients import Coefficients
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.grid.facts import DataFacts, write_json
+from cdsa_lightning.grid.settings import Grid, Training
+from cdsa_lightning.presets import coefficients_for, default_coefficients
+from cdsa_lightning.records import versions
+from cdsa_lightning.tasks import get_task
+
+__all__ = ["DONE", "WITHOUT", "Kind", "Node", "done_record", "expand", "finish"]
+
+Kind = Literal["train", "fit", "cell"]
+DONE = "done.json"
+WITHOUT: dict[str, dict[str, Any]] = {"without_a1": {"k1": 0.0}, "without_a2": {"k2": 0.0}, "cdsa": {}}
+"""What of the coefficients each corrected arm sets otherwise."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One thing to make.
+
+    Args:
+        kind: train, fit or cell.
+        task: On which.
+        name: The baseline's, or ``cdsa-<preset>``.
+        settings: Plain values that decide the result.
+        about: Plain values that say where it comes from.
+        needs: Paths of the nodes that come first, by kind.
+        problem: Why it cannot be made; empty where it can.
+    """
+
+    kind: Kind
+    task: str
+    name: str
+    settings: dict[str, Any]
+    about: dict[str, Any] = field(default_factory=dict)
+    needs: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+    @cached_property
+    def path(self) -> str:
+        """Its directory under the output, and its identity."""
+        facts = json.dumps([self.kind, self.task, self.name, self.settings, self.needs], sort_keys=True)
+        return f"{self.kind}/{self.task}/{self.name}-{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
+
+    @property
+    def amount(self) -> int:
+        """How much work it is: gradient steps, or episodes."""
+        if self.kind == "cell":
+            return len(self.settings["arms"]) * len(self.settings["seeds"]) * self.settings["episodes"]
+        return self.settings["max_steps"] or self.settings["config"].get("trainer", {}).get("max_steps", 10_000)
+
+
+def expand(grid: Grid, facts: Callable[[str], DataFacts]) -> list[Node]:
+    """Every node of a grid once, each after those that it needs.
+
+    Args:
+        grid: The grid.
+        facts: The data of a task.
+
+    Raises:
+        InputError: a configuration that is no mapping.
+    """
+    nodes: dict[str, Node] = {}
+    cells = []
+    for task in grid.tasks:
+        for baseline, training in grid.baselines.items():
+            if not training.serves(task):
+                continue
+            needs: dict[str, str] = {}
+            parts: list[Node] = []
+            if training.at(task).config is not None:
+                parts.append(_training_node("train", task, baseline, training.at(task), grid, facts(task)))
+            if grid.corrector is not None and set(_arms(task, baseline, grid)[0]) - {"base"}:
+                own = get_task(task).corrected_by
+                parts.append(
+                    _training_node("fit", own, f"cdsa-{grid.preset}", grid.corrector.at(own), grid, facts(own))
+                )
+            for part in parts:
+                nodes.setdefault(part.path, part)
+                needs[part.kind] = part.path
+            cells.append(_cell(task, baseline, grid, facts(task), needs))
+    order = {"train": 0, "fit": 1}
+    return [*sorted(nodes.values(), key=lambda node: order[node.kind]), *cells]
+
+
+def _training_node(kind: Kind, task: str, name: str, how: Training, grid: Grid, data: DataFacts) -> Node:
+    if how.config is None:
+        raise InputError(f"corrector has no config for the task {task!r}: name one, or one for it under by_task.")
+    config = yaml.safe_load(how.config.read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise InputError(f"The configuration {how.config} must be a mapping with the sections model, data, trainer.")
+    options = dict(how.options)
+    if kind == "fit":
+        options.setdefault("model.preset", grid.preset)
+    section = config.get("data") or {}
+    # Only a module that learns from its own experience does without the task's data.
+    offline = str(section.get("class_path", "TransitionData")).endswith("TransitionData")
+    settings = {
+        "config": config,
+        "max_steps": how.max_steps,
+        "options": options,
+        "seeds": list(grid.seeds),
+        "fingerprint": data.fingerprint if offline else "",
+    }
+    about = {"config": str(how.config), "source": data.source if offline else "", "provenance": data.provenance}
+    return Node(kind, task, name, settings, about, problem=data.problem if offline else "")
+
+
+def _cell(task: str, baseline: str, grid: Grid, data: DataFacts, needs: dict[str, str]) -> Node:
+    arms, coefficients = _arms(task, baseline, grid)
+    settings = {
+        "arms": arms,
+        "seeds": list(grid.seeds),
+        "episodes": grid.episodes or get_task(task).episodes,
+        "coefficients": coefficients.to_dict() if "fit" in needs else None,
+    }
+    about = {"provenance": data.provenance, "fingerprint": data.fingerprint, "source": data.source}
+    return Node("cell", task, baseline, settings, about, needs)
+
+
+def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients]:
+    """The arms that differ, and the coefficients: those recommended, else those that the corrector carries."""
+    try:
+        whole = coefficients_for(task, baseline, grid.preset)
+    except InputError:
+        whole = default_coefficients(get_task(task).corrected_by, grid.preset)
+    if whole.changes_nothing:
+        return ["base"], whole
+    same = {arm for arm, zero in WITHOUT.items() if zero and replace(whole, **zero) == whole}
+    return [arm for arm in grid.arms if arm not in same], whole
+
+
+def done_record(root: Path, path: str) -> dict[str, Any] | None:
+    """What a finished node's done.json says; None where it is not finished."""
+    try:
+        said = json.loads((root / path / DONE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # what is damaged was not finished
+        return None
+    return said if isinstance(said, dict) and said.get("path") == path else None
+
+
+def finish(root: Path, node: Node, seconds: float, made: dict[str, Any]) -> None:
+    """Write done.json: from now on the node is done."""
+    said = {
+        "path": node.path,
+        "kind": node.kind,
+        "task": node.task,
+        "name": node.name,
+        "settings": node.settings,
+        "about": node.about,
+        "needs": node.needs,
+        "made": made,
+        "amount": node.amount,
+        "seconds": round(seconds, 3),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    write_json(root / node.path / DONE, said)

@@ -1,0 +1,155 @@
+r"""Records of cells as scores, each beside the paper's number, and what they say over all tasks.
+
+A score is the mean over training seeds of each seed's mean normalised score (return where a task has no scale); +- is
+the sample standard deviation over seeds. Aggregates are those of `metrics.aggregate` (Agarwal et al. 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdsa_lightning.grid.cells import RECORD, read_record
+from cdsa_lightning.grid.settings import ARMS
+from cdsa_lightning.metrics.aggregate import (
+    interquartile_mean,
+    mean_score,
+    optimality_gap,
+    stratified_improvement,
+    stratified_interval,
+)
+from cdsa_lightning.metrics.bootstrap import Interval
+from cdsa_lightning.reference import read_table1
+from cdsa_lightning.tasks import get_task
+
+__all__ = ["Score", "aggregates", "read_scores", "score_table"]
+
+_IN_PAPER = {"onestep": "one_step"}  # ours -> its column, where they differ
+
+
+@dataclass(frozen=True)
+class Score:
+    """One arm of one cell.
+
+    Args:
+        task, baseline, arm: Which.
+        per_seed: The mean of each training seed.
+        scaled: Whether it is a normalised score, not a return.
+        env_id: Environment and its version.
+        provenance: Of the data: d4rl-v2, minari, regenerated, npz; empty where there were none.
+        episodes: Per seed.
+        paper: The paper's number; None where it has none.
+        paper_std: Its standard deviation, where told.
+    """
+
+    task: str
+    baseline: str
+    arm: str
+    per_seed: tuple[float, ...]
+    scaled: bool
+    env_id: str
+    provenance: str
+    episodes: int
+    paper: float | None = None
+    paper_std: float | None = None
+
+    @property
+    def mean(self) -> float:
+        """Over seeds."""
+        return float(np.mean(self.per_seed))
+
+    @property
+    def std(self) -> float | None:
+        """Over seeds; None for one."""
+        return float(np.std(self.per_seed, ddof=1)) if len(self.per_seed) > 1 else None
+
+
+def read_scores(directories: Iterable[Path]) -> list[Score]:
+    """The scores of cells, in their order.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    paper = {row["task"]: row for row in read_table1()}
+    found = []
+    for directory in directories:
+        rows = read_record(directory / RECORD).to_pydict()
+        names, seeds, values = (np.asarray(rows[key]) for key in ("arm", "seed", "normalized"))
+        task, baseline = rows["task"][0], rows["baseline"][0]
+        for arm in (arm for arm in ARMS if arm in names):
+            of_arm = names == arm
+            each = [values[of_arm & (seeds == seed)] for seed in np.unique(seeds[of_arm])]
+            number, spread = _paper(paper.get(task, {}), baseline, arm)
+            found.append(
+                Score(
+                    *(task, baseline, arm, tuple(float(one.mean()) for one in each)),
+                    scaled=get_task(task).score_max is not None,
+                    env_id=rows["env_id"][0],
+                    provenance=rows["provenance"][0],
+                    episodes=len(each[0]),
+                    paper=number,
+                    paper_std=spread,
+                )
+            )
+    return found
+
+
+def _paper(row: dict[str, Any], baseline: str, arm: str) -> tuple[float | None, float | None]:
+    if arm == "base":
+        return row.get(_IN_PAPER.get(baseline, baseline)), None
+    if arm == "cdsa":
+        return row.get(f"cdsa_{baseline}_mean"), row.get(f"cdsa_{baseline}_std")
+    return None, None
+
+
+def score_table(scores: Sequence[Score], baseline: str, arm: str) -> tuple[list[str], np.ndarray]:
+    """Tasks and scores [tasks, seeds] of one arm; tasks of fewer seeds than the others are left out."""
+    own = [score for score in scores if (score.baseline, score.arm) == (baseline, arm)]
+    most = max((len(score.per_seed) for score in own), default=0)
+    whole = [score for score in own if len(score.per_seed) == most]
+    return [score.task for score in whole], np.array([score.per_seed for score in whole]).reshape(len(whole), most)
+
+
+def aggregates(scores: Sequence[Score]) -> dict[str, Any]:
+    """Plain values: per baseline and arm over its tasks with a scale; improvement of each arm over the base.
+
+    An improvement compares ranks within a task, so that it takes tasks without a scale as well.
+    """
+    scaled = [score for score in scores if score.scaled]
+    said: dict[str, Any] = {}
+    for baseline in dict.fromkeys(score.baseline for score in scores):
+        for arm in ARMS:
+            entry: dict[str, Any] = {}
+            tasks, table = score_table(scaled, baseline, arm)
+            if tasks:
+                entry = {"tasks": tasks, "seeds": table.shape[1]}
+                for name, statistic in (
+                    ("interquartile_mean", interquartile_mean),
+                    ("mean", mean_score),
+                    ("optimality_gap", optimality_gap),
+                ):
+                    entry[name] = _plain(stratified_interval(table, statistic))
+            if arm != "base" and (improved := _improvement(scores, baseline, arm)):
+                entry["probability_of_improvement"] = improved
+            if entry:
+                said.setdefault(baseline, {})[arm] = entry
+    return said
+
+
+def _improvement(scores: Sequence[Score], baseline: str, arm: str) -> dict[str, Any] | None:
+    tasks, table = score_table(scores, baseline, arm)
+    base_tasks, base = score_table(scores, baseline, "base")
+    both = [task for task in tasks if task in base_tasks]
+    if not both:
+        return None
+    first, second = table[[tasks.index(t) for t in both]], base[[base_tasks.index(t) for t in both]]
+    return {"tasks": both, **_plain(stratified_improvement(first, second))}
+
+
+def _plain(interval: Interval) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in vars(interval).items()}
