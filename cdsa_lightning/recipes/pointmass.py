@@ -8,22 +8,20 @@ the chosen side.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from cdsa_lightning.collection import Collected, shard_seed
+from cdsa_lightning.collection import Collected
 from cdsa_lightning.envs.risky_pointmass import CENTRE, GOAL, MAX_STEP, RADIUS, draw_episode, in_disc, transition
-from cdsa_lightning.errors import InputError
-from cdsa_lightning.shards import Output, Piece, make_dataset
+from cdsa_lightning.recipes.scripted import scripted
+from cdsa_lightning.shards import Output
 from cdsa_lightning.sources.transitions import Episode
 from cdsa_lightning.tasks import Task
 
 __all__ = ["safe_pointmass"]
 
 EPISODES = 3000
-SHARDS = 6
 CORNER = 0.1  # share of episodes that start in the far corner, the hardest place
 LIMIT = 100
 AHEAD = np.pi / 5  # how far ahead on the circle to aim
@@ -57,31 +55,9 @@ def safe_pointmass(task: Task, output: Output, seed: int = 0, episodes: int = EP
         episodes: How many.
 
     Raises:
-        InputError: a number out of range, or as `shards.make_dataset`.
+        InputError: as `scripted`.
     """
-    if episodes < 1 or seed < 0:
-        raise InputError(f"episodes must be at least 1 and seed 0 or more, got {episodes} and {seed}.")
-    shards = min(SHARDS, episodes)
-    sizes = [len(part) for part in np.array_split(np.arange(episodes), shards)]
-    settings = {
-        "task": task.name,
-        "env_id": task.env_id,
-        "behaviour": "scripted detours, none in the disc",
-        "seed": seed,
-        "episodes": episodes,
-    }
-    return make_dataset(
-        task, lambda shard: _safe_episodes(sizes[shard], shard_seed(seed, shard)), shards, settings, output
-    )
-
-
-def _safe_episodes(wanted: int, seed: int) -> Iterator[Piece]:
-    rng = np.random.default_rng(seed)
-    while wanted > 0:
-        # A few more than needed: some are thrown away.
-        for episode in _walk(rng, wanted + wanted // 4 + 8)[:wanted]:
-            wanted -= 1
-            yield Piece(episode)
+    return scripted(task, output, seed, episodes, "scripted detours, none in the disc", _walk)
 
 
 def _walk(rng: np.random.Generator, count: int) -> list[Episode]:

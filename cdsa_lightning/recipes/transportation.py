@@ -9,23 +9,21 @@ one, nobody would ever have been seen beyond its edge, and a corrector would kee
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 
-from cdsa_lightning.collection import Collected, shard_seed
+from cdsa_lightning.collection import Collected
 from cdsa_lightning.envs.travel import BONUS, REACH, SPEED, Rules, Travellers
-from cdsa_lightning.errors import InputError
 from cdsa_lightning.recipes.routes import Planner
-from cdsa_lightning.shards import Output, Piece, make_dataset
+from cdsa_lightning.recipes.scripted import scripted
+from cdsa_lightning.shards import Output
 from cdsa_lightning.sources.transitions import Episode
 from cdsa_lightning.tasks import Task
 
 __all__ = ["safe_transportation"]
 
 EPISODES = 1200
-SHARDS = 5
 MARGIN = 0.4
 NOISE = 0.05
 PLACES = 12
@@ -41,35 +39,14 @@ def safe_transportation(task: Task, output: Output, seed: int = 0, episodes: int
         episodes: How many, of about a hundred steps.
 
     Raises:
-        InputError: a number out of range, or as `shards.make_dataset`.
+        InputError: as `scripted`.
     """
-    if episodes < 1 or seed < 0:
-        raise InputError(f"episodes must be at least 1 and seed 0 or more, got {episodes} and {seed}.")
-    shards = min(SHARDS, episodes)
-    sizes = [len(part) for part in np.array_split(np.arange(episodes), shards)]
-    settings = {
-        "task": task.name,
-        "env_id": task.env_id,
-        "behaviour": "scripted ways between random places, none in a region",
-        "seed": seed,
-        "episodes": episodes,
-    }
-    return make_dataset(
-        task, lambda shard: _safe_episodes(sizes[shard], shard_seed(seed, shard)), shards, settings, output
-    )
+    return scripted(task, output, seed, episodes, "scripted ways between random places, none in a region", _walk)
 
 
 @cache
 def _planner() -> Planner:
     return Planner(Rules().map, MARGIN)
-
-
-def _safe_episodes(wanted: int, seed: int) -> Iterator[Piece]:
-    rng = np.random.default_rng(seed)
-    while wanted > 0:
-        for episode in _walk(rng, wanted)[:wanted]:
-            wanted -= 1
-            yield Piece(episode)
 
 
 def _walk(rng: np.random.Generator, count: int) -> list[Episode]:
