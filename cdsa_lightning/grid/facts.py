@@ -57,7 +57,7 @@ class Facts:
         try:
             source = self.sources.get(name) or task.local_source()
             place = locate(source) if source else None
-            if source and place is None:
+            if source and place is None and not source.startswith("npz:"):  # a file is not downloaded
                 command = f"cdsa fit --data.task {name} --data.source {source}"
                 return DataFacts(source, problem=f"{source} is not on this machine; '{command}' would download it")
             stamp = _stamp(place) if place else []

@@ -1,0 +1,131 @@
+"""Expansion: what is shared, what a node's place depends on, and which data are there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cdsa_lightning.grid.facts import DataFacts, Facts
+from cdsa_lightning.grid.nodes import DONE, done_record, expand, finish
+from cdsa_lightning.grid.schedule import estimate, states
+from cdsa_lightning.grid.settings import read_grid
+from grid_files import write_grid
+from training_data import TASK, write_npz
+
+
+def nodes_of(tmp_path, fingerprint="f", **changes):
+    grid = read_grid(write_grid(tmp_path, **changes))
+    return expand(grid, lambda task: DataFacts("npz:x", "npz", fingerprint))
+
+
+def paths(nodes):
+    return {(node.kind, node.task, node.name): node.path for node in nodes}
+
+
+def test_what_cells_need_comes_first_and_once(tmp_path):
+    train, fit, bc, straight = nodes_of(tmp_path)
+    assert (train.kind, fit.kind, bc.kind, straight.kind) == ("train", "fit", "cell", "cell")
+    assert bc.needs == {"train": train.path, "fit": fit.path}
+    assert straight.needs == {"fit": fit.path}
+    assert fit.path.startswith("fit/risky-pointmass/cdsa-robust-")
+
+
+def test_tasks_on_one_map_share_their_corrector(tmp_path):
+    tasks = ["risky-transportation", "risky-transportation-goods"]
+    nodes = nodes_of(tmp_path, tasks=tasks, sources=None)
+    assert [node.task for node in nodes if node.kind == "fit"] == ["risky-transportation"]
+    assert [node.task for node in nodes if node.kind == "train"] == tasks
+
+
+def test_nobody_fits_a_corrector_for_the_base_alone(tmp_path):
+    assert [node.kind for node in nodes_of(tmp_path, arms=["base"], corrector=None)] == ["train", "cell", "cell"]
+
+
+def test_other_settings_are_another_node_and_the_same_are_the_same(tmp_path):
+    first = paths(nodes_of(tmp_path))
+    assert paths(nodes_of(tmp_path)) == first
+    changed = {
+        "data": ({"fingerprint": "g"}, 4),
+        "seeds": ({"seeds": [0]}, 4),
+        "episodes": ({"episodes": 3}, 2),  # trainings stay
+        "arms": ({"arms": ["base", "cdsa"]}, 2),
+    }
+    for name, (settings, count) in changed.items():
+        others = paths(nodes_of(tmp_path, **settings))
+        assert sum(others[key] != first[key] for key in first) == count, name
+
+
+def test_a_configuration_elsewhere_with_the_same_content_is_the_same(tmp_path):
+    first = nodes_of(tmp_path)
+    original = first[0].about["config"]
+    copy = tmp_path / "copy.yaml"
+    copy.write_text("# a remark\n" + open(original).read())
+    bc = {"config": str(copy), "max_steps": 200, "options": {"data.batch_size": 16, "checkpoint_every": 20}}
+    assert nodes_of(tmp_path, baselines={"bc": bc})[0].path == first[0].path
+
+
+def test_a_node_is_done_when_its_last_file_says_so(tmp_path):
+    nodes = nodes_of(tmp_path)
+    assert {state.what for state in states(nodes, tmp_path).values()} == {"to do"}
+    finish(tmp_path, nodes[0], 2.0, {"file": "x"})
+    said = done_record(tmp_path, nodes[0].path)
+    assert (said["settings"], said["seconds"]) == (nodes[0].settings, 2.0)
+    assert "torch" in said["versions"]
+    assert [str(states(nodes, tmp_path)[node.path]) for node in nodes] == ["done", "to do", "to do", "to do"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"path": "train/other"})])
+def test_a_damaged_last_file_is_none(tmp_path, text):
+    node = nodes_of(tmp_path)[0]
+    finish(tmp_path, node, 2.0, {})
+    (tmp_path / node.path / DONE).write_text(text)
+    assert str(states([node], tmp_path)[node.path]) == "to do"
+
+
+def test_without_data_only_what_needs_them_is_blocked(tmp_path):
+    sac = {"config": str(tmp_path / "online.yaml")}
+    (tmp_path / "online.yaml").write_text("data: {class_path: cdsa_lightning.replay.ReplayData}\n")
+    grid = read_grid(write_grid(tmp_path, baselines={"bc": sac, "sac": sac}, arms=["base"], sources=None))
+    (tmp_path / "online.yaml").write_text("model: {class_path: x}\n")
+    offline = expand(grid, lambda task: DataFacts(problem="collect them"))
+    assert [str(state) for state in states(offline, tmp_path).values()] == ["blocked: collect them"] * 4
+    (tmp_path / "online.yaml").write_text("data: {class_path: cdsa_lightning.replay.ReplayData}\n")
+    online = expand(grid, lambda task: DataFacts(problem="collect them"))
+    assert [str(state) for state in states(online, tmp_path).values()] == ["to do"] * 4
+
+
+def test_time_is_estimated_from_what_is_like_it(tmp_path):
+    nodes = nodes_of(tmp_path)
+    assert set(estimate(nodes, tmp_path).values()) == {None}
+    finish(tmp_path, nodes[0], 4.0, {})  # 200 steps
+    (longer, *others) = nodes_of(tmp_path, fingerprint="other", seeds=[3, 4])
+    guesses = estimate([longer, *others], tmp_path)
+    assert guesses[longer.path] == pytest.approx(4.0)
+    assert [guesses[node.path] for node in others] == [None] * 3
+
+
+def test_facts_are_those_of_the_data(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
+    npz = write_npz(tmp_path / "data.npz", rows=100)
+    found = Facts({TASK: f"npz:{npz}"})(TASK)
+    assert (found.source, found.provenance, len(found.fingerprint), found.problem) == (f"npz:{npz}", "npz", 64, "")
+    assert "cdsa collect --task risky-pointmass" in Facts()(TASK).problem
+    assert "is not on this machine" in Facts({TASK: "minari:some/where-v0"})(TASK).problem
+    missing = Facts({TASK: "npz:none.npz"})(TASK).problem
+    assert "none.npz" in missing
+    assert "download" not in missing
+
+
+def test_a_fingerprint_is_kept_until_the_data_change(tmp_path, monkeypatch):
+    npz, kept = write_npz(tmp_path / "data.npz", rows=100), tmp_path / "out" / "fingerprints.json"
+    first = Facts({TASK: f"npz:{npz}"}, kept)
+    facts = first(TASK)
+    first.keep()
+    again = Facts({TASK: f"npz:{npz}"}, kept)
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "load", lambda *a, **k: pytest.fail("the data were read again"))
+        assert again(TASK) == facts
+    write_npz(npz, rows=120)
+    assert Facts({TASK: f"npz:{npz}"}, kept)(TASK).fingerprint != facts.fingerprint
+    kept.write_text("{")
+    assert Facts({TASK: f"npz:{npz}"}, kept)(TASK).fingerprint != facts.fingerprint

@@ -1,0 +1,127 @@
+"""Records as scores, tables, aggregates and pictures, against records made by hand."""
+
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from cdsa_lightning.errors import InputError
+from cdsa_lightning.grid.cells import RECORD, read_record
+from cdsa_lightning.grid.scores import aggregates, read_scores, score_table
+from cdsa_lightning.grid.tables import latex, markdown, pictures, render, terminal
+from grid_files import write_record
+
+BASE = [[10.0, 30.0], [20.0, 40.0]]  # seeds of 20 and 30
+CDSA = [[40.0, 40.0], [60.0, 60.0]]
+
+
+@pytest.fixture
+def cells(tmp_path):
+    return [
+        write_record(tmp_path / "1", "hopper-medium", "iql", {"base": BASE, "without_a1": BASE, "cdsa": CDSA}),
+        write_record(tmp_path / "2", "hopper-random", "iql", {"base": BASE, "cdsa": BASE}, provenance="d4rl-v2"),
+        write_record(tmp_path / "3", "risky-pointmass", "shortest_path", {"base": [[-5.0]]}, "cdsa/Risky-v0", ""),
+        write_record(tmp_path / "4", "hopper-medium", "onestep", {"base": BASE}),
+    ]
+
+
+def test_a_score_is_the_mean_over_seeds_beside_the_papers(cells):
+    first, without, corrected, *_ = read_scores(cells)
+    assert (first.per_seed, first.mean, first.episodes) == ((20.0, 30.0), 25.0, 2)
+    assert first.std == pytest.approx(50**0.5)
+    assert (first.paper, first.paper_std, without.paper) == (62.1, None, None)
+    assert (corrected.mean, corrected.paper, corrected.paper_std) == (50.0, 65.4, 5.38)
+
+
+def test_what_the_paper_does_not_have_stays_empty(cells):
+    straight, onestep = read_scores(cells[2:])
+    assert (straight.paper, straight.std, straight.scaled) == (None, None, False)
+    assert onestep.paper == 59.6
+
+
+def test_the_markdown_table_tells_data_environment_and_both_numbers(cells):
+    lines = markdown(read_scores(cells)).splitlines()
+    assert lines[0] == "| task | environment | data | baseline | base | without a1 | CDSA |"
+    assert lines[2] == (
+        "| hopper-medium | Hopper-v5 | regenerated | iql | 25.0 ± 7.1 (62.1) | 25.0 ± 7.1 | 50.0 ± 14.1 (65.4 ± 5.4) |"
+    )
+    assert lines[3] == "| hopper-random | Hopper-v5 | d4rl-v2 | iql | 25.0 ± 7.1 (10.8) |  | 25.0 ± 7.1 (30.9 ± 0.2) |"
+    assert lines[4] == "| risky-pointmass | cdsa/Risky-v0 | none | shortest_path | -5.0* |  |  |"
+
+
+def test_the_latex_table_has_the_same_cells(cells):
+    text = latex(read_scores(cells))
+    assert r"risky-pointmass & cdsa/Risky-v0 & none & shortest\_path & -5.0* &  &  \\" in text
+    assert r"50.0 $\pm$ 14.1 (65.4 $\pm$ 5.4) \\" in text
+    assert text.splitlines()[1] == r"\begin{tabular}{llllrrr}"
+    assert text.count(r"\\") == 5
+
+
+def test_a_narrow_terminal_hides_no_digit(cells):
+    console = Console(width=70, record=True, file=io.StringIO())
+    console.print(terminal(read_scores(cells)))
+    assert "…" not in console.export_text()
+
+
+def test_aggregates_are_over_the_tasks_with_a_scale(cells):
+    said = aggregates(read_scores(cells))
+    iql = said["iql"]["cdsa"]
+    assert iql["tasks"] == ["hopper-medium", "hopper-random"]
+    assert iql["mean"]["estimate"] == pytest.approx((40 + 60 + 20 + 30) / 4)
+    assert iql["interquartile_mean"]["estimate"] == pytest.approx(35)
+    assert iql["optimality_gap"]["estimate"] == pytest.approx(62.5)
+    assert iql["mean"]["low"] == pytest.approx((40 + 40 + 20 + 20) / 4)  # both seeds drawn twice: 1 of 16 resamples
+    assert iql["probability_of_improvement"]["estimate"] == pytest.approx((1 + 0.5) / 2)
+    assert "shortest_path" not in said
+    assert "probability_of_improvement" not in said["iql"]["base"]
+
+
+def test_an_interval_of_one_seed_is_none(tmp_path):
+    record = write_record(tmp_path / "1", "hopper-medium", "iql", {"base": [[1.0]]})
+    (said,) = aggregates(read_scores([record])).values()
+    assert said["base"]["mean"] == {"estimate": 1.0, "low": None, "high": None}
+
+
+def test_tasks_of_fewer_seeds_are_left_out_of_a_table(tmp_path, cells):
+    fewer = write_record(tmp_path / "5", "walker2d-medium", "iql", {"base": [[1.0]]})
+    tasks, table = score_table(read_scores([*cells, fewer]), "iql", "base")
+    assert tasks == ["hopper-medium", "hopper-random"]
+    assert table.tolist() == [[20, 30], [20, 30]]
+
+
+def test_everything_is_written(tmp_path, cells):
+    root = tmp_path / "out"
+    root.mkdir()
+    files = render(read_scores(cells), [], root)
+    assert {path.name for path in files} == {
+        *("table.md", "table.tex", "table.parquet", "aggregates.json", "profile.png", "profile.svg")
+    }
+    assert all(path.stat().st_size for path in files)
+    table = pq.read_table(root / "table.parquet").to_pydict()
+    assert table["mean"][:3] == [25, 25, 50]
+    assert table["provenance"][-2:] == ["", "regenerated"]
+    assert json.loads((root / "aggregates.json").read_text()) == aggregates(read_scores(cells))
+
+
+def test_a_profile_is_drawn_of_scores_alone(cells):
+    drawn = pictures(read_scores(cells), [])
+    (axes,) = drawn["profile"].axes
+    assert [line.get_label() for line in axes.lines] == ["iql", "cdsa(iql)", "onestep"]
+    x, y = axes.lines[0].get_data()
+    assert [float(y[x < 19.9].min()), float(y[x > 30.1].max())] == [1, 0]
+    assert pictures(read_scores(cells[2:3]), []) == {}
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "columns"])
+def test_a_damaged_record_is_told(cells, damage):
+    path = cells[0] / RECORD
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        pq.write_table(pq.read_table(path).drop_columns(["seed"]), path)
+    with pytest.raises(InputError, match="lacks seed" if damage == "columns" else "run the grid again"):
+        read_record(path)
