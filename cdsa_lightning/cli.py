@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": ("cdsa_lightning.commands.evaluate:main", "run a baseline with and without correction, and compare"),
     "benchmark": ("cdsa_lightning.commands.benchmark:main", "run a grid of all of these, and compare with the paper"),
     "audit": ("cdsa_lightning.commands.audit:main", "tell how far outside the data a policy acts"),
+    "tune": ("cdsa_lightning.commands.tune:main", "choose coefficients from data, without the environment"),
     "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),
     "animate": ("cdsa_lightning.commands.animate:main", "show one episode of both as a moving picture"),
     "inspect": ("cdsa_lightning.commands.inspect:main", "tell what a checkpoint is and which task it fits"),

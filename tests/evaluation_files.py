@@ -38,12 +38,19 @@ def kept(run, task=TASK, **values):
     return write_corrector(f"runs/{task}/cdsa/{run}/corrector.safetensors", task, **values)
 
 
-def write_data(folder, rows=300):
-    """Random rows that fit risky-pointmass, in three episodes; the source that names them."""
+def write_data(folder, rows=300, width=4):
+    """Random rows in three episodes, by default as wide as those of risky-pointmass; the source that names them."""
     rng = np.random.default_rng(0)
     ends = np.arange(rows) % (rows // 3) == rows // 3 - 1
-    arrays = {"obs": rng.uniform(0, 1, (rows, 4)), "actions": rng.normal(0, 0.03, (rows, 2))}
-    np.savez(folder / "data.npz", rewards=-np.ones(rows), terminals=ends, next_obs=arrays["obs"] + 0.01, **arrays)
+    arrays = {"obs": rng.uniform(0, 1, (rows, width)), "actions": rng.normal(0, 0.03, (rows, 2))}
+    np.savez(
+        folder / "data.npz",
+        rewards=-np.ones(rows),
+        terminals=ends,
+        episode=np.cumsum(ends) - ends,
+        next_obs=arrays["obs"] + 0.01,
+        **arrays,
+    )
     return f"npz:{folder / 'data.npz'}"
 
 

@@ -48,6 +48,7 @@ LAYERS = {
     "plots": 4,
     "records": 4,
     "report": 4,
+    "tuning": 4,
     "cli": 5,
     "commands": 5,
 }

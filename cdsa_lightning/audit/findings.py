@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["KINDS", "Audit", "Drift", "Measures", "Step", "Walk"]
+__all__ = ["INSIDE_R", "KINDS", "MILD_F99", "NOISY_RHO", "Audit", "Drift", "Measures", "Step", "Walk"]
 
 INSIDE_R, NOISY_RHO, MILD_F99 = 1.1, 0.5, 0.3
 """What is called inside the data, noisy, and mildly outside."""

@@ -156,17 +156,10 @@ def _corrector(options: Options, subject: Subject) -> tuple[Path, Corrector]:
 
 
 def _coefficients(options: Options, subject: Subject, corrector: Corrector) -> Coefficients:
-    """Those recommended for the task and the baseline, or the corrector's own; single values overridden."""
-    from cdsa_lightning.presets import coefficients_for, get_preset
-
-    preset = str(options.preset or corrector.info.get("preset"))
-    get_preset(preset)  # an unknown preset is a mistake, a missing row is not
-    try:
-        coefficients = coefficients_for(subject.task.name, options.baseline, preset)
-        origin = f"recommended for {options.baseline} on {subject.task.name} with preset {preset}"
-    except InputError:
-        coefficients = corrector.coefficients
-        origin = f"the corrector's own: none are recommended for {options.baseline} with preset {preset}"
+    """Those of the file, else those recommended, else the corrector's own; single values overridden."""
+    coefficients, origin = (
+        _named(options.coefficients) if options.coefficients else _recommended(options, subject, corrector)
+    )
     given = {key: getattr(options, key) for key in _OVERRIDES if getattr(options, key) is not None}
     coefficients = dataclasses.replace(coefficients, **given)
     if options.k2 and coefficients.a2 == "off":
@@ -177,6 +170,29 @@ def _coefficients(options: Options, subject: Subject, corrector: Corrector) -> C
     if coefficients.changes_nothing:
         subject.notes.append("              With these the correction changes nothing: name others with --k1 and --k2.")
     return coefficients
+
+
+def _named(path: str) -> tuple[Coefficients, str]:
+    """Those of a file, and how they are told."""
+    from cdsa_lightning.tuning import read_choice
+
+    choice = read_choice(path)
+    return choice.coefficients, f"from {path}{': ' if choice.origin else ''}{choice.origin}"
+
+
+def _recommended(options: Options, subject: Subject, corrector: Corrector) -> tuple[Coefficients, str]:
+    """Those recommended for the task and the baseline, else the corrector's own, and how they are told."""
+    from cdsa_lightning.presets import coefficients_for, get_preset
+
+    preset = str(options.preset or corrector.info.get("preset"))
+    get_preset(preset)  # an unknown preset is a mistake, a missing row is not
+    try:
+        coefficients = coefficients_for(subject.task.name, options.baseline, preset)
+        origin = f"recommended for {options.baseline} on {subject.task.name} with preset {preset}"
+    except InputError:
+        coefficients = corrector.coefficients
+        origin = f"the corrector's own: none are recommended for {options.baseline} with preset {preset}"
+    return coefficients, origin
 
 
 def _task_of(checkpoint: Path) -> str | None:

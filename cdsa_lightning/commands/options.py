@@ -21,6 +21,7 @@ class Options:
         corrector_seed: Correct every training seed of the baseline with this one of the corrector, counted from 0.
         ensemble: Correct with the mean over the corrector's training seeds, as one corrector for every seed.
         preset: Take the newest corrector of this preset (paper or robust), and its recommended coefficients.
+        coefficients: A file of coefficients, for instance what `cdsa tune` chose; single ones below override it.
         k1: Weight of the action score.
         k2: Weight of the inverse-dynamics action.
         num_steps: Passes over the schedule.
@@ -49,6 +50,7 @@ class Options:
     corrector_seed: int | None = None
     ensemble: bool = False
     preset: str | None = None
+    coefficients: str | None = None
     k1: float | None = None
     k2: float | None = None
     num_steps: int | None = None

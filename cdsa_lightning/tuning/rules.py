@@ -1,0 +1,85 @@
+r"""Two rules for when to correct; "no correction" is always an answer.
+
+    returns    correct if and only if the policy's mean return is below that of the data: a correction restores what the
+               data's behaviour reaches, from below and from above. Ten episodes suffice.
+    data       from states of the data alone (`cdsa_lightning.audit`), the first that applies:
+               r <= 1.1   none: the policy acts as the data do
+               rho < .5   ann3: the deviation is noise
+               f99 < .3   gate90: few actions lie outside
+               else       none: systematically outside, for better or worse; only returns can tell
+
+The data rule's thresholds were fitted at sigma .4 of standardised actions on MuJoCo tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cdsa_lightning.audit import KINDS, SIGMA, Measures
+from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.tuning.returns import Returns
+
+__all__ = ["SELECTORS", "choose", "data_rule", "return_rule"]
+
+SELECTORS = ("auto", "returns", "data", "none")
+
+_BY_KIND = {"inside": "none", "noisy": "ann3", "mild": "gate90", "systematic": "none"}
+_FEW = 10
+
+
+def choose(
+    selector: str, known: Collection[str], measures: Measures, returns: Returns | None = None
+) -> tuple[str, str, str]:
+    """The candidate, the rule that chose it, and the reason in a sentence.
+
+    Args:
+        selector: One of `SELECTORS`; auto: by returns where there are any, else by data.
+        known: Names of the candidates.
+        measures: Of the policy in states of the data.
+        returns: Of the policy's own episodes.
+
+    Raises:
+        InputError: an unknown selector, or the return rule without returns.
+    """
+    if selector not in SELECTORS:
+        raise unknown_name("selector", selector, SELECTORS)
+    if selector == "none":
+        return "none", "none", "No correction, as asked for."
+    if selector == "data" or (selector == "auto" and returns is None):
+        name, reason = data_rule(measures, known)
+        return name, "data", reason
+    if returns is None:
+        raise InputError(
+            "The return rule needs returns of the policy's own episodes: name a file with --returns, or allow the "
+            "environment with --with_env."
+        )
+    name, reason = return_rule(returns, known)
+    return name, "returns", reason
+
+
+def data_rule(measures: Measures, known: Collection[str] = ("none", "ann3", "gate90")) -> tuple[str, str]:
+    """The candidate and the reason, from states of the data alone."""
+    name, m = _BY_KIND[measures.kind], measures
+    numbers = f"r {m.r:.2f}, rho {m.rho:.2f}, f99 {m.f99:.1%} at sigma {m.sigma:g}"
+    said = f"In states of the data the policy {KINDS[m.kind]} ({numbers})"
+    if name not in known:
+        return "none", f"{said}, but {name} needs the data's noise, which the corrector's file lacks: no correction."
+    end = {
+        "inside": "there is nothing to correct",
+        "noisy": "the annealed correction takes the noise off",
+        "mild": "a gated correction touches only what lies outside",
+        "systematic": "it may be better or worse than the data: no correction; decide with returns (--returns)",
+    }[m.kind]
+    doubt = "" if m.sigma == SIGMA else f" The rule was fitted at sigma {SIGMA:g}, which this corrector lacks."
+    return name, f"{said}: {end}.{doubt}"
+
+
+def return_rule(returns: Returns, known: Collection[str] = ("none", "ann3")) -> tuple[str, str]:
+    """The candidate and the reason, from the policy's returns: the recommended correction or none."""
+    count = len(returns.values)
+    few = f" Fewer than {_FEW} episodes can mislead." if count < _FEW else ""
+    policy = f"mean return over {count} episode{'' if count == 1 else 's'}, {returns.mean:.1f},"
+    if returns.mean >= returns.data_mean:
+        return "none", f"The policy's {policy} is not below the data's, {returns.data_mean:.1f}: no correction.{few}"
+    name = "recommended" if "recommended" in known else "ann3"
+    return name, f"The policy's {policy} is below the data's, {returns.data_mean:.1f}: {name} restores it.{few}"
