@@ -120,19 +120,30 @@ def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State]) -> int
     """Tables and pictures of what is done; what is not, and why."""
     from rich.console import Console
 
+    from cdsa_lightning import records
+    from cdsa_lightning.grid.nodes import DONE
+    from cdsa_lightning.grid.schedule import State
     from cdsa_lightning.grid.scores import read_scores
     from cdsa_lightning.grid.tables import render, terminal
 
     cells = [node for node in nodes if node.kind == "cell"]
-    finished = [root / node.path for node in cells if final[node.path].what == "done"]
-    if finished:
-        scores = read_scores(finished)
+    scores, reports, final = [], [], dict(final)
+    for node in cells:
+        if final[node.path].what == "done":
+            try:
+                found, report = read_scores([root / node.path]), records.load(root / node.path)
+            except InputError as error:  # it is made again by the next run, and hides no other
+                (root / node.path / DONE).unlink(missing_ok=True)
+                final[node.path] = State("damaged", f"{error} The next run makes it again.")
+            else:
+                scores += found
+                reports.append(report)
+    if scores:
         Console().print(terminal(scores))
-        for path in render(scores, finished, root):
-            print(path)
-    open_ = {path: state for path, state in final.items() if state.what != "done"}
-    for place, state in open_.items():
+        print(*(report.sentence() for report in reports), *render(scores, reports, root), sep="\n")
+    rest = {path: state for path, state in final.items() if state.what != "done"}
+    for place, state in rest.items():
         where = f" (see {root / place / 'error.txt'} and log.txt beside it)" if state.what == "failed" else ""
         print(f"{place}  {state}{where}", file=sys.stderr)
-    print(f"{len(finished)} of {len(cells)} cells are done.")
-    return 1 if open_ else 0
+    print(f"{len(reports)} of {len(cells)} cells are done.")
+    return 1 if rest else 0

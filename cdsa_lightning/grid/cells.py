@@ -75,9 +75,7 @@ def read_record(path: Path) -> pa.Table:
         table = pq.ParquetFile(path).read()
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
-        raise InputError(
-            f"Cannot read the record {path}: {reason}. Delete its folder and run the grid again."
-        ) from None
+        raise InputError(f"Cannot read the record {path}: {reason}.") from None
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise InputError(f"{path} is no record of a cell: it lacks {', '.join(missing)}.")

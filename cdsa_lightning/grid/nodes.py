@@ -79,7 +79,7 @@ def expand(grid: Grid, facts: Callable[[str], DataFacts]) -> list[Node]:
         facts: The data of a task.
 
     Raises:
-        InputError: a configuration that is no mapping.
+        InputError: a configuration that cannot be read, or none for a corrector.
     """
     nodes: dict[str, Node] = {}
     cells = []
@@ -107,10 +107,7 @@ def expand(grid: Grid, facts: Callable[[str], DataFacts]) -> list[Node]:
 def _training_node(kind: Kind, task: str, name: str, how: Training, grid: Grid, data: DataFacts) -> Node:
     if how.config is None:
         raise InputError(f"corrector has no config for the task {task!r}: name one, or one for it under by_task.")
-    config = yaml.safe_load(how.config.read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise InputError(f"The configuration {how.config} must be a mapping with the sections model, data, trainer.")
-    options = dict(how.options)
+    config, options = _read_config(how.config), dict(how.options)
     if kind == "fit":
         options.setdefault("model.preset", grid.preset)
     section = config.get("data") or {}
@@ -125,6 +122,19 @@ def _training_node(kind: Kind, task: str, name: str, how: Training, grid: Grid, 
     }
     about = {"config": str(how.config), "source": data.source if offline else "", "provenance": data.provenance}
     return Node(kind, task, name, settings, about, problem=data.problem if offline else "")
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        json.dumps(config, allow_nan=False)
+    except OSError as error:
+        raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.") from None
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise InputError(f"The configuration {path} is no plain YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise InputError(f"The configuration {path} must be a mapping with the sections model, data, trainer.")
+    return config
 
 
 def _cell(task: str, baseline: str, grid: Grid, data: DataFacts, needs: dict[str, str]) -> Node:

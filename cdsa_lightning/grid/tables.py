@@ -5,7 +5,7 @@ One row a task and baseline; every arm with its mean +- standard deviation over 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from cdsa_lightning import records
+from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
 from cdsa_lightning.grid.facts import write_json
 from cdsa_lightning.grid.scores import Score, aggregates, score_table
@@ -54,32 +55,35 @@ def latex(scores: Sequence[Score]) -> str:
     return "\n".join([f"% {_ABOUT.replace('±', '+-')}", *lines, *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def render(scores: Sequence[Score], directories: Iterable[Path], root: Path) -> list[Path]:
+def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> list[Path]:
     """Write table.md, table.tex, table.parquet, aggregates.json and figures/ into `root`.
 
     Args:
         scores: Those of `read_scores`.
-        directories: Of the cells, for their pictures.
+        reports: Of the same cells, for verdicts and pictures.
         root: Where to.
 
     Returns:
         The files.
 
     Raises:
-        InputError: a report is damaged, or `root` cannot be written.
+        InputError: `root` cannot be written.
     """
+    verdicts = "".join(f"\n- {report.sentence()}" for report in reports) + "\n"
     made: dict[str, Callable[[Path], object]] = {
-        "table.md": lambda path: path.write_text(markdown(scores), encoding="utf-8"),
+        "table.md": lambda path: path.write_text(markdown(scores) + verdicts, encoding="utf-8"),
         "table.tex": lambda path: path.write_text(latex(scores), encoding="utf-8"),
         "table.parquet": lambda path: pq.write_table(_columns(scores), path),
         "aggregates.json": lambda path: write_json(path, aggregates(scores)),
     }
     for name, write in made.items():
         partial = root / f".{name}.partial"
-        write(partial)
-        partial.replace(root / name)
-    drawn = pictures(scores, [records.load(directory) for directory in directories])
-    return [*(root / name for name in made), *records.save_figures(drawn, root / "figures")]
+        try:
+            write(partial)
+            partial.replace(root / name)
+        except OSError as error:
+            raise InputError(f"Cannot write {root / name}: {error.strerror or error}.") from None
+    return [*(root / name for name in made), *records.save_figures(pictures(scores, reports), root / "figures")]
 
 
 def pictures(scores: Sequence[Score], reports: Sequence[Report]) -> dict[str, Figure]:

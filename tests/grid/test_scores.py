@@ -123,5 +123,5 @@ def test_a_damaged_record_is_told(cells, damage):
         path.write_bytes(path.read_bytes()[:100])
     else:
         pq.write_table(pq.read_table(path).drop_columns(["seed"]), path)
-    with pytest.raises(InputError, match="lacks seed" if damage == "columns" else "run the grid again"):
+    with pytest.raises(InputError, match="lacks seed" if damage == "columns" else "Cannot read the record"):
         read_record(path)

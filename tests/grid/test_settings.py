@@ -97,6 +97,17 @@ def test_a_corrector_needs_a_configuration_for_each_task(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "no plain YAML"), ("a: 2020-01-01", "no plain YAML"), ("a: .nan", "no plain"), ("5", "map")],
+)
+def test_a_damaged_configuration_is_told(tmp_path, text, said):
+    (tmp_path / "bc.yaml").write_text(text)
+    grid = read_grid(write_grid(tmp_path, baselines={"bc": {"config": "bc.yaml"}}))
+    with pytest.raises(InputError, match=f"bc.yaml .*{said}"):
+        expand(grid, there)
+
+
+@pytest.mark.parametrize(
     ("name", "counts"),
     [
         ("risky", {"train": 4, "fit": 2, "cell": 5}),
