@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.commands.explain import STRICT, parse
 from cdsa_lightning.commands.options import Options, spell_out
-from cdsa_lightning.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from cdsa_lightning.audit import Audit, Walk
-    from cdsa_lightning.evaluation import Report
 
 __all__ = ["audit", "main"]
 
@@ -51,38 +49,24 @@ def audit(options: Options, rows: int = 10_000) -> Audit:
     Raises:
         InputError: something named does not exist or does not fit, or something not named was not found.
     """
-    import torch
-
     from cdsa_lightning.audit import Reference
     from cdsa_lightning.audit import audit as measure
-    from cdsa_lightning.commands.arms import find_subject, make_arms
-    from cdsa_lightning.commands.found import fitted_on
-    from cdsa_lightning.core.corrector import CorrectedPolicy
+    from cdsa_lightning.commands.corrected import find_corrected
     from cdsa_lightning.evaluation import Evaluator
 
-    if options.corrector == "none":
-        raise InputError("An audit asks a corrector's score networks: leave --corrector out, or name a file.")
-    torch.set_num_threads(options.threads)
-    subject = find_subject(options)
-    arms, about = make_arms(options, subject)
-    corrected = next(policy for policy in arms.values() if isinstance(policy, CorrectedPolicy))
-    data = fitted_on(corrected.corrector)
-    subject.notes.append(f"data          {data.source} ({len(data)} rows; quantiles are in-sample)")
-    if not options.quiet:
-        print("\n".join(subject.notes))
-    reference = Reference(corrected.corrector, data, corrected.coefficients, rows, options.seed)
-    report = None
+    subject = find_corrected(options)
+    task, corrected = subject.task, subject.policy
+    reference = Reference(corrected.corrector, subject.data, corrected.coefficients, rows, options.seed)
+    arms = None
     if options.episodes != 0:
-        episodes = subject.task.episodes if options.episodes is None else options.episodes
-        report = Evaluator(subject.task, episodes, options.seed, episodes, options.env_kwargs).run(arms)
-    found = measure(corrected.policy, reference, corrected.coefficients, report.arms if report else None, options.seed)
-    _keep(found, next(iter(arms)), subject.task.name, options, {**about, "rows": rows, "data": data.source}, report)
+        episodes = task.episodes if options.episodes is None else options.episodes
+        arms = Evaluator(task, episodes, options.seed, episodes, options.env_kwargs).run(subject.arms).arms
+    found = measure(corrected.policy, reference, corrected.coefficients, arms, options.seed)
+    _keep(found, subject.baseline, task.name, options, {**subject.about, "rows": rows})
     return found
 
 
-def _keep(
-    found: Audit, baseline: str, task: str, options: Options, about: dict[str, Any], report: Report | None
-) -> None:
+def _keep(found: Audit, baseline: str, task: str, options: Options, about: dict[str, Any]) -> None:
     """audit.json, the picture, and the terminal."""
     from rich.console import Console
 
@@ -118,7 +102,15 @@ def _tables(found: Audit) -> list[RenderableType]:
     """The measures, the episodes with their worst steps, the drift of the corrections."""
     from cdsa_lightning.commands.output import table
 
-    measures, values = table(f"In states of the data, sigma {found.measures.sigma:g}", "", "value", "what it is"), []
+    measures, values = (
+        table(
+            f"In states of the data, sigma {found.measures.sigma:g} (quantiles are in-sample)",
+            "",
+            "value",
+            "what it is",
+        ),
+        [],
+    )
     for name, meaning in _MEANING.items():
         measures.add_row(name, f"{getattr(found.measures, name):.3f}", meaning)
     values.append(measures)

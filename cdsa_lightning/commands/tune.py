@@ -15,11 +15,11 @@ from cdsa_lightning.commands.options import Options, spell_out
 from cdsa_lightning.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    from cdsa_lightning.commands.arms import Subject
+    from cdsa_lightning.audit import Measures
+    from cdsa_lightning.commands.corrected import Corrected
     from cdsa_lightning.core.coefficients import Coefficients
-    from cdsa_lightning.core.corrector import CorrectedPolicy
+    from cdsa_lightning.core.policy import Policy
     from cdsa_lightning.evaluation import Report
-    from cdsa_lightning.sources import Transitions
     from cdsa_lightning.tuning import Choice, Returns
 
 __all__ = ["TuneOptions", "main", "tune"]
@@ -65,35 +65,24 @@ def tune(options: Options, own: TuneOptions) -> Choice:
     Raises:
         InputError: something named does not exist or does not fit, or something not named was not found.
     """
-    import torch
-
     from cdsa_lightning.audit import Reference, audit
-    from cdsa_lightning.commands.arms import find_subject, make_arms
-    from cdsa_lightning.commands.found import fitted_on
-    from cdsa_lightning.core.corrector import CorrectedPolicy
+    from cdsa_lightning.commands.corrected import find_corrected
     from cdsa_lightning.tuning import Choice, candidates, choose, data_rule, effect, read_returns
 
     _check(options, own)
     given = read_returns(own.returns) if own.returns else None
-    torch.set_num_threads(options.threads)
-    subject = find_subject(options)
-    arms, about = make_arms(options, subject)
-    baseline = next(iter(arms))
-    corrected = next(policy for policy in arms.values() if isinstance(policy, CorrectedPolicy))
-    data = fitted_on(corrected.corrector)
-    subject.notes.append(f"data          {data.source} ({len(data)} rows)")
-    if not options.quiet:
-        print("\n".join(subject.notes))
+    subject = find_corrected(options)
+    baseline, corrected = subject.baseline, subject.policy
     found = candidates(corrected.corrector, corrected.coefficients)
-    reference = Reference(corrected.corrector, data, corrected.coefficients, own.rows, options.seed)
+    reference = Reference(corrected.corrector, subject.data, corrected.coefficients, own.rows, options.seed)
     measures = audit(corrected.policy, reference, found["none"], seed=options.seed).measures
     effects = {
         name: effect(corrected.policy, corrected.corrector, c, reference, options.seed) for name, c in found.items()
     }
-    report = _measured(options, subject, baseline, corrected, found) if own.with_env else None
+    report = _measured(options, subject, found) if own.with_env else None
     if report is not None:
         given = report.arms[baseline].returns.reshape(-1)
-    returns = _returns(given, data, corrected, subject, own.selector)
+    returns = _returns(given, subject, own.selector)
     name, rule, reason = choose(own.selector, found, measures, returns)
     choice = Choice(found[name], name, rule, reason, subject.task.name, baseline)
     said = {
@@ -102,7 +91,7 @@ def tune(options: Options, own: TuneOptions) -> Choice:
         "returns": returns.to_json() if returns else None,
         "candidates": {key: {"coefficients": found[key].to_dict(), **e.to_json()} for key, e in effects.items()},
         "environment": _compared(report, baseline, found, name, data_rule(measures, found)[0]) if report else None,
-        "about": {**about, "rows": own.rows, "data": data.source, "asked": own.selector},
+        "about": {**subject.about, "rows": own.rows, "asked": own.selector},
     }
     _keep(said, options, measures, returns)
     return choice
@@ -113,22 +102,18 @@ def _check(options: Options, own: TuneOptions) -> None:
 
     if own.selector not in SELECTORS:
         raise unknown_name("selector", own.selector, SELECTORS)
-    if options.corrector == "none":
-        raise InputError("Coefficients are chosen for a corrector: leave --corrector out, or name a file.")
     if own.returns and own.with_env:
         raise InputError("--with_env measures the returns that --returns names: give one of the two.")
     if options.episodes is not None and not own.with_env:
         raise InputError("--episodes are run in the environment: add --with_env.")
 
 
-def _measured(
-    options: Options, subject: Subject, baseline: str, corrected: CorrectedPolicy, found: dict[str, Coefficients]
-) -> Report:
+def _measured(options: Options, subject: Corrected, found: dict[str, Coefficients]) -> Report:
     """Episodes of the baseline and of every candidate."""
     from cdsa_lightning.core.corrector import CorrectedPolicy
-    from cdsa_lightning.core.policy import Policy
     from cdsa_lightning.evaluation import Evaluator
 
+    baseline, corrected = subject.baseline, subject.policy
     episodes = _EPISODES if options.episodes is None else options.episodes
     arms: dict[str, Policy] = {baseline: corrected.policy}
     for name, coefficients in found.items():
@@ -141,13 +126,11 @@ def _arm(baseline: str, name: str) -> str:
     return baseline if name == "none" else f"cdsa({baseline}) {name}"
 
 
-def _returns(
-    given: Any, data: Transitions, corrected: CorrectedPolicy, subject: Subject, selector: str
-) -> Returns | None:
+def _returns(given: Any, subject: Corrected, selector: str) -> Returns | None:
     """The policy's returns beside those of the data, which must be of one task."""
     from cdsa_lightning.tuning import Returns
 
-    fitted = corrected.corrector.info.get("task")
+    fitted = subject.policy.corrector.info.get("task")
     if given is None or selector in ("data", "none"):
         return None
     if fitted != subject.task.name:
@@ -155,7 +138,7 @@ def _returns(
             f"The data are those of task {fitted!r}, whose returns say nothing about {subject.task.name!r}: choose "
             "with --selector data."
         )
-    return Returns(given, float(data.episode_returns(whole_only=True).mean()))
+    return Returns(given, float(subject.data.episode_returns(whole_only=True).mean()))
 
 
 def _compared(
@@ -175,7 +158,7 @@ def _compared(
     }
 
 
-def _keep(said: dict[str, Any], options: Options, measures: Any, returns: Returns | None) -> None:
+def _keep(said: dict[str, Any], options: Options, measures: Measures, returns: Returns | None) -> None:
     """coefficients.json, the picture, and the terminal."""
     from rich.console import Console
 

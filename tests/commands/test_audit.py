@@ -50,7 +50,7 @@ def test_what_cannot_be_audited_is_refused(capsys, tmp_path):
 
     kept("1", source="npz:gone.npz")
     assert "The data that the corrector was fitted on, npz:gone.npz, are not on this machine" in refused("random")
-    assert "An audit asks a corrector's score networks" in refused("random --corrector none")
+    assert "This command asks a corrector's score networks" in refused("random --corrector none")
     assert "Did you mean 'episodes'?" in refused("random --episoeds 3")
     assert "'ablation'" in refused("random --ablation")
     kept("2", source=write_data(tmp_path))
