@@ -22,7 +22,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.grid.facts import DataFacts, write_json
-from cdsa_lightning.grid.settings import Grid, Training
+from cdsa_lightning.grid.settings import ARMS, Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
 from cdsa_lightning.records import versions
 from cdsa_lightning.tasks import get_task
@@ -158,7 +158,7 @@ def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients
     if whole.changes_nothing:
         return ["base"], whole
     same = {arm for arm, zero in WITHOUT.items() if zero and replace(whole, **zero) == whole}
-    return [arm for arm in grid.arms if arm not in same], whole
+    return [arm for arm in ARMS if arm in grid.arms and arm not in same] or ["cdsa"], whole
 
 
 def done_record(root: Path, path: str) -> dict[str, Any] | None:

@@ -87,16 +87,15 @@ def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> li
 
 
 def pictures(scores: Sequence[Score], reports: Sequence[Report]) -> dict[str, Figure]:
-    """VaR curves of each task (Figures 4 and 6), the ablation of each cell (Figure 7), the performance profile."""
+    """Of each cell the VaR curve (Figures 4 and 6) and the ablation (Figure 7); of all the performance profile."""
     drawn: dict[str, Figure] = {}
-    for name in dict.fromkeys(report.task.name for report in reports):
-        of_task = [report for report in reports if report.task.name == name]
-        arms = {arm: of for report in of_task for arm, of in report.arms.items() if " without " not in arm}
-        if arms:
-            drawn[f"var-{name}"] = var_curve(Report(of_task[0].task, arms))
-        for report in of_task:
-            if parts := ablated(report):
-                drawn[f"ablation-{name}-{parts['alone']}"] = ablation(report)
+    for report in reports:
+        whole = {name: episodes for name, episodes in report.arms.items() if " without " not in name}
+        cell = f"{report.task.name}-{next(iter(report.arms))}"
+        if whole:
+            drawn[f"var-{cell}"] = var_curve(Report(report.task, whole))
+        if ablated(report):
+            drawn[f"ablation-{cell}"] = ablation(report)
     tables = {}
     for baseline in dict.fromkeys(score.baseline for score in scores):
         for arm, title in (("base", baseline), ("cdsa", f"cdsa({baseline})")):

@@ -159,7 +159,7 @@ def stratified_profile(
         level, count, seed: As in `stratified_interval`.
 
     Returns:
-        The profile, its lower and its upper edge, [K] each.
+        The profile, its lower and its upper edge, [K] each; edges are NaN where there is one seed.
 
     Raises:
         InputError: as `stratified_interval`.
@@ -171,6 +171,8 @@ def stratified_profile(
     # How often each run was drawn, times whether it is above: one matrix product instead of count x T x E x K looks.
     shares = drawn.reshape(count, -1) @ above.reshape(table.size, -1) / table.size
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    if table.shape[1] == 1:
+        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
     return above.reshape(table.size, -1).mean(axis=0), low, high
 
 

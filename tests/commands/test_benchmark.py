@@ -18,7 +18,7 @@ from grid_files import grid_values, same_records, write_grid
 from training_data import TASK
 
 FILES = {"table.md", "table.tex", "table.parquet", "aggregates.json"}
-PICTURES = {f"var-{TASK}", f"ablation-{TASK}-bc", f"ablation-{TASK}-shortest_path"}
+PICTURES = {f"{kind}-{TASK}-{name}" for kind in ("var", "ablation") for name in ("bc", "shortest_path")}
 
 
 def start(grid, output):

@@ -41,6 +41,14 @@ def test_nobody_fits_a_corrector_for_the_base_alone(tmp_path):
     assert [node.kind for node in nodes_of(tmp_path, arms=["base"], corrector=None)] == ["train", "cell", "cell"]
 
 
+def test_the_order_of_arms_does_not_matter_and_repeated_ones_are_left_out(tmp_path):
+    first, second = nodes_of(tmp_path, arms=["base", "cdsa"]), nodes_of(tmp_path, arms=["cdsa", "base"])
+    assert paths(first) == paths(second)
+    hopper = {"tasks": ["hopper-medium"], "sources": None, "baselines": {"random": {}}}  # its k2 is 0
+    assert nodes_of(tmp_path, **hopper)[-1].settings["arms"] == ["base", "without_a1", "cdsa"]
+    assert nodes_of(tmp_path, **hopper, arms=["without_a2"])[-1].settings["arms"] == ["cdsa"]
+
+
 def test_other_settings_are_another_node_and_the_same_are_the_same(tmp_path):
     first = paths(nodes_of(tmp_path))
     assert paths(nodes_of(tmp_path)) == first

@@ -109,6 +109,9 @@ def test_chunks_change_nothing_in_what_is_drawn(monkeypatch):
 def test_one_seed_says_nothing_about_its_spread():
     found = stratified_interval([[1.0], [3.0]], mean_score)
     assert (found.estimate, found.low, found.high) == (2.0, -math.inf, math.inf)
+    middle, low, high = stratified_profile([[1.0], [3.0]], [2.0])
+    assert middle == [0.5]
+    assert np.isnan([low, high]).all()
 
 
 @pytest.mark.parametrize(
