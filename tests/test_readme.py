@@ -23,6 +23,9 @@ ALSO = {
     "datasets": [],
     "plot": [],
     "animate": ["--max_steps", "5"],
+    "audit": ["--episodes", "2"],
+    "tune": ["--episodes", "2"],
+    "benchmark": [],
 }
 
 
@@ -58,7 +61,7 @@ def workshop(tmp_path_factory):
 
 def test_every_command_of_the_readme_runs(workshop, capsys):
     readme = blocks(ROOT / "README.md")
-    shell = ("pointmass", "hopper", "transportation", "options", "callback", "baselines")
+    shell = ("pointmass", "hopper", "transportation", "options", "callback", "baselines", "decide", "grid")
     assert set(readme) == {*shell, "python"}
     for name in shell:
         for words in commands(readme[name]):
