@@ -25,6 +25,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cdsa_lightning.acting import decide, episode_seed, float32
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.tasks import Task
 
 __all__ = ["Film", "check_fps", "choose_renderer", "film", "find_ffmpeg", "side_by_side", "write_film"]
@@ -228,18 +229,8 @@ def write_film(frames: Iterator[np.ndarray], path: Path, fps: float) -> int:
     write = {".gif": _write_gif, ".mp4": _write_mp4}.get(path.suffix)
     if write is None:
         raise InputError(f"An animation is written as .gif or .mp4, not as {path.suffix or path.name!r}.")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            count = write(frames, file, fps)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"Cannot write the animation {path}: {error.strerror or error}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-    return count
+    with whole_file(path, "the animation") as place, place.open("wb") as file:
+        return write(frames, file, fps)
 
 
 def _write_gif(frames: Iterator[np.ndarray], file: IO[bytes], fps: float) -> int:

@@ -7,7 +7,6 @@ it equals that of an undisturbed run; a second Ctrl-C stops at once.
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import threading
@@ -22,6 +21,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.inspection import Inspection
 
 __all__ = ["LastCheckpoint", "SafeCheckpointIO", "inspect_run", "read_checkpoint"]
@@ -109,20 +109,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
             InputError: it cannot be written; what was at `path` before is untouched.
         """
         target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+        with whole_file(target, "the checkpoint", "Free space on that disk.") as place, place.open("wb") as file:
+            try:
                 torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer turns a full disk into a RuntimeError
-            cause = error if isinstance(error, OSError) else error.__context__
-            reason = getattr(cause, "strerror", None) or str(error).splitlines()[0]
-            raise InputError(f"Cannot write the checkpoint {target}: {reason}. Free space on that disk.") from None
-        finally:
-            partial.unlink(missing_ok=True)
+            except RuntimeError as error:  # PyTorch's writer turns a full disk into one
+                cause = error.__context__
+                raise cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0]) from None
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """`read_checkpoint`, whatever `weights_only` asks for."""

@@ -6,8 +6,6 @@ after a checkpoint that was never finished are left out when the run goes on, an
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 
 __all__ = ["Journal"]
 
@@ -66,19 +65,8 @@ class Journal:
         if self.saved == self.total:
             return
         path = self.folder / f"rows-{self.saved:012d}-{self.total:012d}.npy"
-        partial = path.with_suffix(".partial")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.save(file, self.latest(self.total - self.saved).cpu().numpy())
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, path)
-        except OSError as error:
-            raise InputError(f"Cannot write the replay buffer {path}: {error.strerror or error}.") from None
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        with whole_file(path, "the replay buffer") as place, place.open("wb") as file:
+            np.save(file, self.latest(self.total - self.saved).cpu().numpy())
         self.saved = self.total
 
     def load(self, total: int) -> None:

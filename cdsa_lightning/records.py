@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import zipfile
 import zlib
@@ -28,6 +27,7 @@ import pyarrow.parquet as pq
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.rollout import Episodes, Trace
 from cdsa_lightning.tasks import get_task
 
@@ -235,14 +235,6 @@ def _read(path: Path, read: Callable[[Path], Any], damage: tuple[type[Exception]
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> Path:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose another --output.") from error
+    with whole_file(path, remedy="Choose another --output.") as place:
+        write(place)
     return path

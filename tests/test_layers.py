@@ -15,6 +15,7 @@ PACKAGES = {"cdsa_lightning": ROOT / "cdsa_lightning", "cdsa_baselines": ROOT / 
 
 LAYERS = {
     "errors": 0,
+    "files": 0,
     "inspection": 0,
     "core": 0,
     "envs": 0,
@@ -55,7 +56,8 @@ LAYERS = {
 """Part of cdsa_lightning -> layer."""
 
 BESIDE = {
-    "core": {"errors"},
+    "core": {"errors", "files"},
+    "files": {"errors"},
     "envs": {"errors"},
     "sources": {"errors"},
     "metrics": {"errors"},

@@ -136,7 +136,7 @@ def test_a_failed_write_leaves_the_old_file(report, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cdsa_lightning.records.os.replace", full)
+    monkeypatch.setattr("cdsa_lightning.files.os.replace", full)
     with pytest.raises(InputError, match="No space left on device"):
         save(report, tmp_path, {"run": 2})
     assert json.loads((tmp_path / "report.json").read_text())["about"] == {"run": 1}

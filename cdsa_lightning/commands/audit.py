@@ -70,7 +70,7 @@ def _keep(found: Audit, baseline: str, task: str, options: Options, about: dict[
     """audit.json, the picture, and the terminal."""
     from rich.console import Console
 
-    from cdsa_lightning.commands.output import write_json
+    from cdsa_lightning.files import write_json
     from cdsa_lightning.plots.audit import audit_figure
     from cdsa_lightning.records import save_figures
     from cdsa_lightning.runs import new_run

@@ -162,7 +162,8 @@ def _keep(said: dict[str, Any], options: Options, measures: Measures, returns: R
     """coefficients.json, the picture, and the terminal."""
     from rich.console import Console
 
-    from cdsa_lightning.commands.output import table, write_json
+    from cdsa_lightning.commands.output import table
+    from cdsa_lightning.files import write_json
     from cdsa_lightning.plots.tuning import tuning_figure
     from cdsa_lightning.records import save_figures
     from cdsa_lightning.runs import new_run

@@ -7,14 +7,13 @@ Nothing in it can execute. `read_header` needs the standard library alone.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 
 FORMAT = 1
 _MAX_HEADER = 100 * 2**20  # the format's own limit
@@ -50,16 +49,9 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
         "coefficients": corrector.coefficients.to_dict(),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in corrector.state_dict().items()}
-    content, partial = save(tensors, {"cdsa": json.dumps(header)}), path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"Cannot write the corrector {path}: {error.strerror or error}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    content = save(tensors, {"cdsa": json.dumps(header)})
+    with whole_file(path, "the corrector") as place:
+        place.write_bytes(content)
     return path
 
 

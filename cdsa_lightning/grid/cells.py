@@ -22,6 +22,7 @@ from cdsa_lightning.core.corrector import CorrectedPolicy
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Evaluator, Report
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.grid.nodes import WITHOUT, Node
 from cdsa_lightning.registry import load_policy
 from cdsa_lightning.tasks import get_task
@@ -60,9 +61,8 @@ def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, correcto
     records.save(report, directory, about)
     coefficients = {arm: json.dumps(corrected[arm].coefficients.to_dict(), sort_keys=True) for arm in corrected}
     table = _record(node, report, coefficients, time.monotonic() - started)
-    partial = directory / f".{RECORD}.partial"
-    pq.write_table(table, partial)
-    partial.replace(directory / RECORD)
+    with whole_file(directory / RECORD) as place:
+        pq.write_table(table, place)
 
 
 def read_record(path: Path) -> pa.Table:

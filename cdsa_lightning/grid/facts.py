@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import write_json
 from cdsa_lightning.sources import locate
 from cdsa_lightning.tasks import get_task
 
-__all__ = ["DataFacts", "Facts", "write_json"]
+__all__ = ["DataFacts", "Facts"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Facts:
     def keep(self) -> None:
         """Write the fingerprints for the next plan."""
         if self.kept is not None and self.table != _read(self.kept):
-            write_json(self.kept, self.table)
+            write_json(self.table, self.kept, "Choose another --output.")
 
     def _look(self, name: str) -> DataFacts:
         task = get_task(name)
@@ -70,21 +71,6 @@ class Facts:
         facts = DataFacts(str(source), data.provenance, data.fingerprint)
         self.table[str(source)] = {"stamp": stamp, "facts": asdict(facts)}
         return facts
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write plain values, whole or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror or error}. Choose another --output.") from None
 
 
 def _read(path: Path | None) -> dict[str, Any]:

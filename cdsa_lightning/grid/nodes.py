@@ -21,7 +21,8 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.grid.facts import DataFacts, write_json
+from cdsa_lightning.files import write_json
+from cdsa_lightning.grid.facts import DataFacts
 from cdsa_lightning.grid.settings import ARMS, Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
 from cdsa_lightning.records import versions
@@ -186,4 +187,4 @@ def finish(root: Path, node: Node, seconds: float, made: dict[str, Any]) -> None
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
     }
-    write_json(root / node.path / DONE, said)
+    write_json(said, root / node.path / DONE, "Choose another --output.")

@@ -14,9 +14,8 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from cdsa_lightning import records
-from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
-from cdsa_lightning.grid.facts import write_json
+from cdsa_lightning.files import whole_file, write_json
 from cdsa_lightning.grid.scores import Score, aggregates, score_table
 from cdsa_lightning.grid.settings import ARMS
 from cdsa_lightning.plots.ablation import ablated, ablation
@@ -74,15 +73,11 @@ def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> li
         "table.md": lambda path: path.write_text(markdown(scores) + verdicts, encoding="utf-8"),
         "table.tex": lambda path: path.write_text(latex(scores), encoding="utf-8"),
         "table.parquet": lambda path: pq.write_table(_columns(scores), path),
-        "aggregates.json": lambda path: write_json(path, aggregates(scores)),
+        "aggregates.json": lambda path: write_json(aggregates(scores), path),
     }
     for name, write in made.items():
-        partial = root / f".{name}.partial"
-        try:
-            write(partial)
-            partial.replace(root / name)
-        except OSError as error:
-            raise InputError(f"Cannot write {root / name}: {error.strerror or error}.") from None
+        with whole_file(root / name) as place:
+            write(place)
     return [*(root / name for name in made), *records.save_figures(pictures(scores, reports), root / "figures")]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cdsa_lightning.core import artifact
+from cdsa_lightning import files
 from cdsa_lightning.core.artifact import load_corrector, read_header, save_corrector
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.corrector import Corrector
@@ -212,7 +212,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(path, monkeypa
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact.os, "replace", full)
+    monkeypatch.setattr(files.os, "replace", full)
     with pytest.raises(InputError, match="Cannot write the corrector .*No space left on device"):
         save_corrector(known_corrector(), path)
     assert os.listdir(path.parent) == [path.name]
@@ -225,7 +225,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(path, mo
     def interrupted(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(artifact.os, "replace", interrupted)
+    monkeypatch.setattr(files.os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_corrector(known_corrector(), path)
     assert os.listdir(path.parent) == [path.name]
