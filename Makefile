@@ -27,7 +27,7 @@ demo: $(STAMP)
 	mkdir -p $(DEMO)
 	MINARI_DATASETS_PATH=$(abspath $(DEMO))/datasets $(BIN)/cdsa collect --task risky-pointmass --overwrite
 	MINARI_DATASETS_PATH=$(abspath $(DEMO))/datasets $(BIN)/cdsa fit --config configs/risky_pointmass.yaml --trainer.max_steps 3000 --runs $(DEMO)
-	$(BIN)/cdsa evaluate --baseline shortest_path --task risky-pointmass --episodes 1000 --runs $(DEMO)
+	MINARI_DATASETS_PATH=$(abspath $(DEMO))/datasets $(BIN)/cdsa evaluate --baseline shortest_path --task risky-pointmass --episodes 1000 --runs $(DEMO)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
