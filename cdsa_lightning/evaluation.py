@@ -66,6 +66,7 @@ STATISTICS: dict[str, Statistic] = {
     **{f"var_{percent}": _var(percent) for percent in (5, 10, 25)},
     **{f"cvar_{percent}": _cvar(percent) for percent in (5, 10, 25)},
     "violation_rate": _violations,
+    "risk_steps": _info("in_risk_region"),
     "cost": _info("cost"),
     "success_rate": _success,
     "episode_length": lambda episodes, task: float(episodes.lengths.mean()),

@@ -36,6 +36,7 @@ _ROWS = (
     ("cvar_10", "CVaR 10 %", "{:.1f}"),
     ("cvar_25", "CVaR 25 %", "{:.1f}"),
     ("violation_rate", "entered a risk region", "{:.1%}"),
+    ("risk_steps", "steps in a risk region", "{:.2f}"),
     ("cost", "cost per episode", "{:.2f}"),
     ("success_rate", "reached the goal", "{:.1%}"),
     ("episode_length", "episode length", "{:.1f}"),
