@@ -33,9 +33,9 @@ def run(grid, output):
     return process.returncode, out, err
 
 
-def wait_for(output, pattern, process):
-    """Until a file of that pattern is there, or the program has ended."""
-    while process.poll() is None and not list(output.glob(pattern)):
+def wait_for(output, pattern, process, before=frozenset()):
+    """Until a file of that pattern is there that was not there before, or the program has ended."""
+    while process.poll() is None and set(output.glob(pattern)) <= before:
         time.sleep(0.01)
 
 
@@ -95,9 +95,11 @@ def test_a_dry_run_shows_the_plan_with_times_and_makes_nothing(whole, capsys, tm
 
 
 def stop(grid, output, pattern, how, seconds=0.0):
-    """Start the program and end it once a file of that pattern is there; its status and errors, and what was done."""
+    """Start the program and end it after it wrote a file of that pattern; its status and errors, and what was done."""
+    before = set(output.glob(pattern)) if pattern else set()
     process = start(grid, output)
-    wait_for(output, pattern, process)
+    if pattern:
+        wait_for(output, pattern, process, before)
     time.sleep(seconds)
     process.send_signal(how)
     _, err = process.communicate(timeout=100)
@@ -125,7 +127,7 @@ def test_killed_at_ten_random_moments_a_grid_loses_nothing(whole, tmp_path):
     grid, undisturbed, _ = whole
     output, finished = tmp_path / "out", {}
     for seconds in np.random.default_rng(0).uniform(0, 15, 10):
-        finished = stop(grid, output, ".lock", signal.SIGKILL, seconds)[2] | finished
+        finished = stop(grid, output, None, signal.SIGKILL, seconds)[2] | finished
     assert run(grid, output)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert same_records(undisturbed, output)
