@@ -8,7 +8,6 @@ One code path serves the command line and the callback; nothing here knows a log
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cdsa_lightning.comparison import baseline_of
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.metrics.bootstrap import Interval, Verdict, bootstrap_difference, verdict
@@ -29,7 +29,7 @@ from cdsa_lightning.metrics.functional import (
 from cdsa_lightning.rollout import Episodes, rollout
 from cdsa_lightning.tasks import Task
 
-__all__ = ["STATISTICS", "Difference", "Evaluator", "Report"]
+__all__ = ["STATISTICS", "Difference", "Evaluator", "Report", "traced"]
 
 Statistic = Callable[[Episodes, Task], float | None]
 
@@ -136,7 +136,7 @@ class Report:
     @cached_property
     def differences(self) -> list[Difference]:
         """Every arm ``cdsa(X)...`` against the arm ``X``, in the order of the arms."""
-        pairs = ((name, _baseline_of(name)) for name in self.arms)
+        pairs = ((name, baseline_of(name)) for name in self.arms)
         return [self._difference(name, base) for name, base in pairs if base is not None and base in self.arms]
 
     def _difference(self, arm: str, baseline: str) -> Difference:
@@ -208,6 +208,11 @@ class Report:
         return _finite(plain)
 
 
+def traced(task: Task) -> int:
+    """Traces to keep per training seed: a few where there is a map to draw them on."""
+    return 1 if task.map is None else 8
+
+
 class Evaluator:
     """Rolls policies out on one task: all their seeds and episodes side by side.
 
@@ -249,12 +254,6 @@ class Evaluator:
             for name, policy in policies.items()
         }
         return Report(self.task, arms, self.seed, self.env_kwargs)
-
-
-def _baseline_of(name: str) -> str | None:
-    """X of ``cdsa(X)`` and of ``cdsa(X) without a1``."""
-    match = re.fullmatch(r"cdsa\((.+)\)(?: .*)?", name)
-    return match.group(1) if match else None
 
 
 def _statistics(episodes: Episodes, task: Task) -> dict[str, float]:

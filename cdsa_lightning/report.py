@@ -1,4 +1,4 @@
-"""How a report is shown and kept: a table on the terminal, a W&B run, and files (`records`) that outlive it."""
+"""How a report is shown: a table on the terminal and a W&B run; `records` keeps it as files."""
 
 from __future__ import annotations
 
@@ -11,20 +11,10 @@ from rich.table import Table
 
 from cdsa_lightning.evaluation import Difference, Report
 from cdsa_lightning.metrics.bootstrap import Interval
-from cdsa_lightning.records import episode_table, load, load_about, save, save_figures, versions, write_figure
+from cdsa_lightning.records import episode_table
 from cdsa_lightning.tracking import start_run
 
-__all__ = [
-    "episode_table",
-    "load",
-    "load_about",
-    "log_to_wandb",
-    "save",
-    "save_figures",
-    "table",
-    "versions",
-    "write_figure",
-]
+__all__ = ["log_to_wandb", "table"]
 
 # Rows of the table: statistic, label, format. A row appears where an arm has the statistic.
 _ROWS = (

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
-from cdsa_lightning.report import episode_table, log_to_wandb, save, save_figures, table
+from cdsa_lightning.records import episode_table, save, save_figures
+from cdsa_lightning.report import log_to_wandb, table
 from cdsa_lightning.rollout import Episodes
 from cdsa_lightning.tasks import Task
 

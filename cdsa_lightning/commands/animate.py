@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdsa_lightning.commands.explain import STRICT, parse
-from cdsa_lightning.commands.options import Options, spell_out
+from cdsa_lightning.commands.options import Options, build, spell_out
 from cdsa_lightning.errors import InputError
 
 __all__ = ["AnimateOptions", "animate", "main"]
@@ -44,9 +44,8 @@ def main(argv: list[str]) -> None:
     parser = ArgumentParser(prog="cdsa animate", description=about, **STRICT)
     parser.add_class_arguments(AnimateOptions, as_group=False)
     parser.add_class_arguments(Options, as_group=False, skip=_NOT_HERE)
-    values = vars(parse(parser, spell_out(argv)))
-    own = {name: values.pop(name) for name in AnimateOptions.__dataclass_fields__}
-    animate(Options(**values), AnimateOptions(**own))
+    given = vars(parse(parser, spell_out(argv)))
+    animate(build(Options, given), build(AnimateOptions, given))
 
 
 def animate(options: Options, how: AnimateOptions) -> Path:

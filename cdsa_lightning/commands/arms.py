@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdsa_lightning.commands.options import Options
+from cdsa_lightning.commands.options import SINGLE, Options
 from cdsa_lightning.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Subject", "find_subject", "make_arms"]
 
-_OVERRIDES = ("k1", "k2", "num_steps", "schedule", "state_step", "a2", "units", "gate", "max_shift")
 _WORLDS = ("antmaze", "halfcheetah", "hopper", "walker2d")
 
 
@@ -81,6 +80,7 @@ def _task_and_checkpoint(options: Options) -> tuple[str, Path | None]:
 
 def make_arms(options: Options, subject: Subject) -> tuple[dict[str, Policy], dict[str, Any]]:
     """The policies by name, and what the report says about them."""
+    from cdsa_lightning.comparison import arm_name, corrections
     from cdsa_lightning.core.corrector import CorrectedPolicy
     from cdsa_lightning.rollout import NoisyPolicy
 
@@ -95,12 +95,9 @@ def make_arms(options: Options, subject: Subject) -> tuple[dict[str, Policy], di
         return arms, about
     path, corrector = _corrector(options, subject)
     coefficients = _coefficients(options, subject, corrector)
-    arms[f"cdsa({name})"] = CorrectedPolicy(policy, corrector, coefficients)
-    if options.ablation:
-        for part, zero in (("a1", {"k1": 0.0}), ("a2", {"k2": 0.0})):
-            without = dataclasses.replace(coefficients, **zero)  # type: ignore[arg-type]
-            if without != coefficients:
-                arms[f"cdsa({name}) without {part}"] = CorrectedPolicy(policy, corrector, without)
+    parts = corrections(coefficients)
+    for arm in parts if options.ablation else ["cdsa"]:
+        arms[arm_name(arm, name)] = CorrectedPolicy(policy, corrector, parts[arm])
     about |= {"corrector": _text(path), "coefficients": coefficients.to_dict(), "corrector_header": corrector.info}
     about["ensemble"] = corrector.networks.ensemble
     return arms, about
@@ -160,7 +157,7 @@ def _coefficients(options: Options, subject: Subject, corrector: Corrector) -> C
     coefficients, origin = (
         _named(options.coefficients) if options.coefficients else _recommended(options, subject, corrector)
     )
-    given = {key: getattr(options, key) for key in _OVERRIDES if getattr(options, key) is not None}
+    given = {key: getattr(options, key) for key in SINGLE if getattr(options, key) is not None}
     coefficients = dataclasses.replace(coefficients, **given)
     if options.k2 and coefficients.a2 == "off":
         raise InputError(f"--k2 {options.k2:g} does nothing while a2 is off: add --a2 paper or --a2 residual.")

@@ -5,12 +5,11 @@ The policy, the corrector and its data are found as `cdsa evaluate` finds them.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.commands.explain import STRICT, parse
-from cdsa_lightning.commands.options import Options, spell_out
+from cdsa_lightning.commands.options import ROWS, Options, add_rows, build, spell_out
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,15 +34,12 @@ def main(argv: list[str]) -> None:
     about = "Tell how far outside the data a policy acts. --episodes 0 does without the environment."
     parser = ArgumentParser(prog="cdsa audit", description=about, **STRICT)
     parser.add_class_arguments(Options, as_group=False, skip=_SKIPPED)
-    parser.add_argument(
-        "--rows", type=int, default=10_000, help="Rows of data: so many to rank against, as many asked."
-    )
+    add_rows(parser)
     given = vars(parse(parser, spell_out(argv)))
-    known = {field.name for field in fields(Options)} - _SKIPPED
-    audit(Options(**{key: given[key] for key in known}), given["rows"])
+    audit(build(Options, given), given["rows"])
 
 
-def audit(options: Options, rows: int = 10_000) -> Audit:
+def audit(options: Options, rows: int = ROWS) -> Audit:
     """Run the audit that `options` describe, print it, and keep it in a run directory.
 
     Raises:

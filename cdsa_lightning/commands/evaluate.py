@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "main"]
 
-_TRACES = 8  # paths of a training seed in trajectories.png
-
 
 def main(argv: list[str]) -> None:
     """Parse `argv` and evaluate."""
@@ -41,7 +39,7 @@ def evaluate(options: Options) -> Report:
     import torch
 
     from cdsa_lightning.commands.arms import find_subject, make_arms
-    from cdsa_lightning.evaluation import Evaluator
+    from cdsa_lightning.evaluation import Evaluator, traced
     from cdsa_lightning.tracking import wandb_mode
 
     mode = wandb_mode(options.wandb)  # before the work, so that a misspelt one costs nothing
@@ -50,8 +48,7 @@ def evaluate(options: Options) -> Report:
     arms, about = make_arms(options, subject)
     if not options.quiet:
         _say(*subject.notes)
-    record = 1 if subject.task.map is None else _TRACES
-    evaluator = Evaluator(subject.task, options.episodes, options.seed, record, options.env_kwargs)
+    evaluator = Evaluator(subject.task, options.episodes, options.seed, traced(subject.task), options.env_kwargs)
     report = evaluator.run(arms)
     _keep(report, arms, options, about, mode)
     return report
@@ -62,7 +59,8 @@ def _keep(report: Report, arms: dict[str, Policy], options: Options, about: dict
     from cdsa_lightning.commands.found import data_of
     from cdsa_lightning.core.corrector import CorrectedPolicy
     from cdsa_lightning.plots import figures
-    from cdsa_lightning.report import log_to_wandb, save, save_figures, table
+    from cdsa_lightning.records import save, save_figures
+    from cdsa_lightning.report import log_to_wandb, table
     from cdsa_lightning.runs import new_run
 
     directory = Path(options.output) if options.output else new_run(report.task.name, "evaluate", options.runs)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["Options", "spell_out"]
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
+
+__all__ = ["ROWS", "SINGLE", "Options", "add_rows", "build", "spell_out"]
+
+Made = TypeVar("Made")
+
+ROWS = 10_000
+SINGLE = ("k1", "k2", "num_steps", "schedule", "state_step", "a2", "units", "gate", "max_shift")
+"""Coefficients that can be given one by one."""
 
 _FLAGS = ("--ablation", "--ensemble", "--quiet")
 
@@ -79,3 +90,15 @@ def spell_out(argv: list[str]) -> list[str]:
         bare = word in _FLAGS and following.startswith("-")
         spelled.append(f"{word}=true" if bare else "--wandb=off" if word in ("--no-wandb", "--no_wandb") else word)
     return spelled
+
+
+def build(kind: type[Made], given: Mapping[str, Any]) -> Made:
+    """The options of a dataclass out of all that were parsed; what was not asked for keeps its default."""
+    own = {field.name for field in fields(kind)} & set(given)  # type: ignore[arg-type]
+    return kind(**{name: given[name] for name in own})
+
+
+def add_rows(parser: ArgumentParser) -> None:
+    """The option --rows of commands that compare a policy with the data."""
+    about = "Rows of data: so many to rank against, as many asked."
+    parser.add_argument("--rows", type=int, default=ROWS, help=about)

@@ -6,12 +6,12 @@ The policy, the corrector and its data are found as `cdsa evaluate` finds them, 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.commands.explain import STRICT, parse
-from cdsa_lightning.commands.options import Options, spell_out
+from cdsa_lightning.commands.options import ROWS, SINGLE, Options, add_rows, build, spell_out
 from cdsa_lightning.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TuneOptions", "main", "tune"]
 
-_SINGLE = {"k1", "k2", "num_steps", "schedule", "state_step", "a2", "units", "gate", "max_shift"}
-_SKIPPED = {"ablation", "wandb", "coefficients", *_SINGLE}
+_SKIPPED = {"ablation", "wandb", "coefficients", *SINGLE}
 _EPISODES = 10
 
 
@@ -36,7 +35,7 @@ class TuneOptions:
     selector: str = "auto"
     returns: str | None = None
     with_env: bool = False
-    rows: int = 10_000
+    rows: int = ROWS
 
 
 def main(argv: list[str]) -> None:
@@ -50,13 +49,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--selector", default="auto", help=rules)
     parser.add_argument("--returns", metavar="FILE", help="Returns of the policy's own episodes: .json, .npz or text.")
     parser.add_argument("--with_env", action="store_true", help="Measure them, and those of every candidate.")
-    parser.add_argument(
-        "--rows", type=int, default=10_000, help="Rows of data: so many to rank against, as many asked."
-    )
+    add_rows(parser)
     given = vars(parse(parser, spell_out(argv)))
-    known = {field.name for field in fields(Options)} - _SKIPPED
-    own = {field.name: given[field.name] for field in fields(TuneOptions)}
-    tune(Options(**{key: given[key] for key in known}), TuneOptions(**own))
+    tune(build(Options, given), build(TuneOptions, given))
 
 
 def tune(options: Options, own: TuneOptions) -> Choice:
@@ -67,12 +62,15 @@ def tune(options: Options, own: TuneOptions) -> Choice:
     """
     from cdsa_lightning.audit import Reference, audit
     from cdsa_lightning.commands.corrected import find_corrected
-    from cdsa_lightning.tuning import Choice, candidates, choose, data_rule, effect, read_returns
+    from cdsa_lightning.tuning import Choice, Returns, candidates, choose, data_rule, effect, read_returns
 
     _check(options, own)
     given = read_returns(own.returns) if own.returns else None
     subject = find_corrected(options)
     baseline, corrected = subject.baseline, subject.policy
+    compares = own.selector in ("returns", "auto") and (own.with_env or given is not None)
+    if compares:
+        _same_task(subject)  # before episodes that would say nothing
     found = candidates(corrected.corrector, corrected.coefficients)
     reference = Reference(corrected.corrector, subject.data, corrected.coefficients, own.rows, options.seed)
     measures = audit(corrected.policy, reference, found["none"], seed=options.seed).measures
@@ -82,7 +80,9 @@ def tune(options: Options, own: TuneOptions) -> Choice:
     report = _measured(options, subject, found) if own.with_env else None
     if report is not None:
         given = report.arms[baseline].returns.reshape(-1)
-    returns = _returns(given, subject, own.selector)
+    returns = None
+    if compares and given is not None:
+        returns = Returns(given, float(subject.data.episode_returns(whole_only=True).mean()))
     name, rule, reason = choose(own.selector, found, measures, returns)
     choice = Choice(found[name], name, rule, reason, subject.task.name, baseline)
     said = {
@@ -126,19 +126,14 @@ def _arm(baseline: str, name: str) -> str:
     return baseline if name == "none" else f"cdsa({baseline}) {name}"
 
 
-def _returns(given: Any, subject: Corrected, selector: str) -> Returns | None:
-    """The policy's returns beside those of the data, which must be of one task."""
-    from cdsa_lightning.tuning import Returns
-
+def _same_task(subject: Corrected) -> None:
+    """The policy's returns can be compared with those of the data."""
     fitted = subject.policy.corrector.info.get("task")
-    if given is None or selector in ("data", "none"):
-        return None
     if fitted != subject.task.name:
         raise InputError(
             f"The data are those of task {fitted!r}, whose returns say nothing about {subject.task.name!r}: choose "
             "with --selector data."
         )
-    return Returns(given, float(subject.data.episode_returns(whole_only=True).mean()))
 
 
 def _compared(

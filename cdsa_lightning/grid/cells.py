@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cdsa_lightning import records
+from cdsa_lightning.comparison import arm_name, corrections
 from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.corrector import CorrectedPolicy
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.evaluation import Evaluator, Report
+from cdsa_lightning.evaluation import Evaluator, Report, traced
 from cdsa_lightning.files import whole_file
-from cdsa_lightning.grid.nodes import WITHOUT, Node
+from cdsa_lightning.grid.nodes import Node
 from cdsa_lightning.registry import load_policy
 from cdsa_lightning.tasks import get_task
 
@@ -34,7 +34,6 @@ COLUMNS = (
     *("task", "baseline", "arm", "seed", "episode", "return", "normalized", "length"),
     *("env_id", "provenance", "coefficients", "fingerprint", "seconds"),
 )
-_TRACES = 8  # paths of a training seed, where there is a map to draw them on
 
 
 def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, corrector: Path | None) -> None:
@@ -54,8 +53,8 @@ def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, correcto
     policy = load_policy(node.name, checkpoint, task)
     corrected = _corrected(node, policy, corrector) if corrector else {}
     known = {"base": policy} | corrected
-    chosen = {_report_name(arm, node.name): known[arm] for arm in node.settings["arms"]}
-    report = Evaluator(task, node.settings["episodes"], record=1 if task.map is None else _TRACES).run(chosen)
+    chosen = {arm_name(arm, node.name): known[arm] for arm in node.settings["arms"]}
+    report = Evaluator(task, node.settings["episodes"], record=traced(task)).run(chosen)
     about = {"checkpoint": str(checkpoint or ""), "corrector": str(corrector or ""), "settings": node.settings}
     about |= {"options": {"baseline": node.name}, "data": node.about}
     records.save(report, directory, about)
@@ -85,16 +84,12 @@ def read_record(path: Path) -> pa.Table:
 def _corrected(node: Node, policy: Policy, path: Path) -> dict[str, CorrectedPolicy]:
     corrector = load_corrector(path)
     coefficients = Coefficients.from_dict(node.settings["coefficients"])
-    return {arm: CorrectedPolicy(policy, corrector, replace(coefficients, **zero)) for arm, zero in WITHOUT.items()}
-
-
-def _report_name(arm: str, baseline: str) -> str:
-    return {"base": baseline, "cdsa": f"cdsa({baseline})"}.get(arm, f"cdsa({baseline}) {arm.replace('_', ' ')}")
+    return {arm: CorrectedPolicy(policy, corrector, part) for arm, part in corrections(coefficients).items()}
 
 
 def _record(node: Node, report: Report, coefficients: dict[str, str], seconds: float) -> pa.Table:
     episodes = records.episode_table(report).select(["arm", "seed", "episode", "return", "normalized", "length"])
-    names = {_report_name(arm, node.name): arm for arm in node.settings["arms"]}
+    names = {arm_name(arm, node.name): arm for arm in node.settings["arms"]}
     arms = [names[name] for name in episodes["arm"].to_pylist()]
     seeds, count = node.settings["seeds"], max(episodes["seed"].to_pylist()) + 1
     # A baseline that is not trained has no training seeds; what corrects it may have.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,21 +19,20 @@ from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from cdsa_lightning.comparison import ARMS, corrections
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import write_json
 from cdsa_lightning.grid.facts import DataFacts
-from cdsa_lightning.grid.settings import ARMS, Grid, Training
+from cdsa_lightning.grid.settings import Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
 from cdsa_lightning.records import versions
 from cdsa_lightning.tasks import get_task
 
-__all__ = ["DONE", "WITHOUT", "Kind", "Node", "done_record", "expand", "finish"]
+__all__ = ["DONE", "Kind", "Node", "done_record", "expand", "finish"]
 
 Kind = Literal["train", "fit", "cell"]
 DONE = "done.json"
-WITHOUT: dict[str, dict[str, Any]] = {"without_a1": {"k1": 0.0}, "without_a2": {"k2": 0.0}, "cdsa": {}}
-"""What of the coefficients each corrected arm sets otherwise."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +157,8 @@ def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients
         whole = default_coefficients(get_task(task).corrected_by, grid.preset)
     if whole.changes_nothing:
         return ["base"], whole
-    same = {arm for arm, zero in WITHOUT.items() if zero and replace(whole, **zero) == whole}
-    return [arm for arm in ARMS if arm in grid.arms and arm not in same] or ["cdsa"], whole
+    differing = {"base", *corrections(whole)}
+    return [arm for arm in ARMS if arm in grid.arms and arm in differing] or ["cdsa"], whole
 
 
 def done_record(root: Path, path: str) -> dict[str, Any] | None:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.grid.cells import RECORD, read_record
-from cdsa_lightning.grid.settings import ARMS
 from cdsa_lightning.metrics.aggregate import (
     interquartile_mean,
     mean_score,

@@ -23,14 +23,13 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.presets import get_preset
 from cdsa_lightning.registry import names
 from cdsa_lightning.tasks import get_task
 
-__all__ = ["ARMS", "Grid", "Training", "read_grid"]
-
-ARMS = ("base", "without_a1", "without_a2", "cdsa")
+__all__ = ["Grid", "Training", "read_grid"]
 
 
 @dataclass(frozen=True)

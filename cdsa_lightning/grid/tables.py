@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from cdsa_lightning import records
+from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.evaluation import Report
 from cdsa_lightning.files import whole_file, write_json
 from cdsa_lightning.grid.scores import Score, aggregates, score_table
-from cdsa_lightning.grid.settings import ARMS
 from cdsa_lightning.plots.ablation import ablated, ablation
 from cdsa_lightning.plots.profile import profile
 from cdsa_lightning.plots.var import var_curve

@@ -110,12 +110,16 @@ def test_evaluate_refuses_a_file_that_holds_no_coefficients(capsys, tmp_path, co
         assert name in capsys.readouterr().err
 
 
-def test_returns_of_another_tasks_data_are_not_compared(capsys, tmp_path):
+def test_returns_of_another_tasks_data_are_not_compared(capsys, tmp_path, monkeypatch):
     source = write_data(tmp_path, width=7)
     kept("1", "risky-transportation", dims=(7, 2), sees=[0, 1], bound=1.0, source=source)
     (tmp_path / "returns.txt").write_text("1")
     command = ["tune", "--baseline", "random", "--task", "risky-transportation-goods", "--rows", "9", "--output", "out"]
     assert cli.main([*command, "--returns", "returns.txt"]) == 2
+    assert "say nothing about 'risky-transportation-goods'" in capsys.readouterr().err
+    with monkeypatch.context() as without:
+        without.setattr(Task, "make_env", None)  # refused before any episode
+        assert cli.main([*command, "--with_env"]) == 2
     assert "say nothing about 'risky-transportation-goods'" in capsys.readouterr().err
     run(*command, "--quiet")
     assert (tmp_path / "out" / "coefficients.json").exists()
