@@ -29,8 +29,8 @@ from cdsa_lightning.data import TransitionData
 from cdsa_lightning.metrics.functional import conditional_value_at_risk
 from cdsa_lightning.plots import heatmap, sweep_curve
 from cdsa_lightning.presets import coefficients_for
+from cdsa_lightning.records import write_figure
 from cdsa_lightning.registry import load_policy
-from cdsa_lightning.report import write_figure
 from cdsa_lightning.rollout import rollout
 from cdsa_lightning.runs import newest_checkpoint, newest_corrector
 from cdsa_lightning.tasks import get_task
