@@ -196,14 +196,16 @@ class SteppedModule(LightningModule):
 
     def _log_losses(self, losses: dict[str, Tensor], step: int) -> None:
         # Not left to Lightning, which counts chunks: the axis of every curve is gradient steps.
-        means = torch.stack([loss.detach().mean() for loss in losses.values()])
+        each = torch.stack([loss.detach() for loss in losses.values()])
         if self.trainer.world_size > 1:
-            means = self.trainer.strategy.reduce(means, reduce_op="mean")
-        values = {f"train/{name}": value for name, value in zip(losses, means.tolist(), strict=True)}
+            each = self.trainer.strategy.reduce(each, reduce_op="mean")
+        values = {f"train/{name}": value for name, value in zip(losses, each.mean(1).tolist(), strict=True)}
         for name, value in values.items():
             if not math.isfinite(value):
                 raise self.updates.diverged(f"{name} is {value}", step)
         self.log_dict(values, logger=False)  # for callbacks
+        for name, row in zip(losses, each.tolist(), strict=True):
+            values |= {f"train/{name}/seed_{seed}": value for seed, value in zip(self.seeds, row, strict=True)}
         for logger in self.trainer.loggers:
             logger.log_metrics(values, step)
             logger.save()

@@ -46,6 +46,7 @@ LAYERS = {
     "evaluation": 3,
     "animation": 4,
     "callbacks": 4,
+    "dashboard": 4,
     "grid": 4,
     "plots": 4,
     "records": 4,
