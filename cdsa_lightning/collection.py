@@ -77,7 +77,7 @@ def collect(
         "env_id": task.env_id,
         "env_kwargs": task.env_kwargs,
         "behaviour": behaviour,
-        "checkpoint_sha256": _sha256(checkpoint),
+        "checkpoint_sha256": checkpoint_sha256(checkpoint),
         "noise": noise,
         "seed": seed,
         "steps": steps,
@@ -161,7 +161,8 @@ class _Budget(VectorWrapper):
         return obs, reward, terminated, truncated | cut, infos
 
 
-def _sha256(checkpoint: Path | None) -> str | None:
+def checkpoint_sha256(checkpoint: Path | None) -> str | None:
+    """The hash of a policy's file, for the metadata."""
     if checkpoint is None:
         return None
     if not checkpoint.is_file():  # A folder of weights has no one hash; its name is on record.

@@ -30,7 +30,7 @@ class CollectOptions:
     Attributes:
         task: A task of `cdsa datasets`, or gym:<EnvId>.
         baseline: The policy that acts: an installed baseline, or random. Without one the task's recipe is followed.
-        checkpoint: The baseline's file.
+        checkpoint: The baseline's file; on AntMaze without a baseline, of the ant that is led through the maze.
         noise: Standard deviation of Gaussian noise on the actions, in action units.
         steps: Transitions to collect.
         seed: Of the environments, the policy and the noise.
@@ -96,11 +96,13 @@ def _default_id(task: Task) -> str:
 
 
 def _check(options: CollectOptions, task: Task) -> None:
-    from cdsa_lightning.recipes import RECIPES
+    from cdsa_lightning.recipes import RECIPES, WALKED
 
     if options.combine and options.baseline:
         raise InputError("--combine joins data sets and --baseline collects one: give one of the two.")
     if options.combine or options.baseline or task.name in RECIPES:
+        return
+    if task.env_id in WALKED and options.checkpoint:
         return
     known = f"The recipe of its data: {task.collect}" if task.collect else "For instance: --baseline random."
     raise InputError(
@@ -111,11 +113,11 @@ def _check(options: CollectOptions, task: Task) -> None:
 def _collect(options: CollectOptions, task: Task, output: Output) -> Collected:
     from cdsa_lightning.collection import collect as collect_steps
     from cdsa_lightning.collection import combine
-    from cdsa_lightning.recipes import RECIPES
+    from cdsa_lightning.recipes import RECIPES, walk_maze
 
     if options.combine:
         return combine(task, options.combine, output)
-    if options.baseline is None:
+    if options.baseline is None and task.name in RECIPES:
         return RECIPES[task.name](task, output, options.seed)
     import torch
 
@@ -123,8 +125,11 @@ def _collect(options: CollectOptions, task: Task, output: Output) -> Collected:
 
     # Small batches: a second thread costs more than it brings.
     torch.set_num_threads(1)
+    policy = load_policy(options.baseline or "mlp", options.checkpoint, task)
+    if options.baseline is None:
+        return walk_maze(task, output, policy, options.steps, options.seed, options.noise, options.checkpoint)
     return collect_steps(
-        load_policy(options.baseline, options.checkpoint, task),
+        policy,
         task,
         output,
         options.steps,

@@ -12,9 +12,9 @@ from cdsa_lightning.envs.lanes import FrozenLanes, Lanes
 from cdsa_lightning.envs.maps import WorldMap
 from cdsa_lightning.errors import InputError
 
-__all__ = ["FrozenLanes", "Lanes", "make_lanes", "register", "world_map"]
+__all__ = ["ANTMAZE", "FrozenLanes", "Lanes", "make_lanes", "register", "world_map"]
 
-_ANTMAZE = {  # id: (maze, horizon); play and diverse differ in their datasets, not in D4RL's evaluation
+ANTMAZE = {  # id: (maze, horizon); play and diverse differ in their datasets, not in D4RL's evaluation
     "AntMazeUMaze": ("umaze", 700),
     "AntMazeUMazeDiverse": ("umaze", 700),
     "AntMazeMediumPlay": ("medium", 1000),
@@ -50,7 +50,7 @@ def register() -> None:
                 vector_entry_point=f"{module}:RiskyTransportationVector",
                 kwargs={"task": task},
             )
-    for name, (maze, steps) in _ANTMAZE.items():
+    for name, (maze, steps) in ANTMAZE.items():
         if f"cdsa/{name}-v0" not in gym.registry:
             gym.register(
                 f"cdsa/{name}-v0",

@@ -19,9 +19,9 @@ from gymnasium.spaces import Box
 from gymnasium_robotics.envs.maze import maps
 from gymnasium_robotics.envs.maze.ant_maze_v5 import AntMazeEnv
 
-from cdsa_lightning.errors import unknown_name
+from cdsa_lightning.errors import InputError, unknown_name
 
-__all__ = ["MAZES", "AntMaze"]
+__all__ = ["FEATURES", "MAZES", "START", "AntMaze", "cell_of", "place_of"]
 
 MAZES: dict[str, tuple[list, tuple[int, int]]] = {
     "umaze": (maps.U_MAZE, (3, 1)),
@@ -31,8 +31,20 @@ MAZES: dict[str, tuple[list, tuple[int, int]]] = {
 """The map and the cell (row, column) of the goal; every episode starts in cell (1, 1)."""
 
 START = (1, 1)
+CELL = 4.0
 RADIUS = 0.5
 FEATURES = 27  # 13 positions without xy and 14 velocities; contact forces follow in gymnasium's observation
+
+
+def place_of(cell: tuple[int, int]) -> np.ndarray:
+    """The middle of a cell (row, column) in the observation's frame, [2]."""
+    return CELL * np.array([cell[1] - START[1], cell[0] - START[0]], np.float64)
+
+
+def cell_of(place: np.ndarray) -> tuple[int, int]:
+    """The cell (row, column) around a place [2] of the observation's frame."""
+    column, row = np.round(np.asarray(place) / CELL).astype(int).tolist()
+    return row + START[0], column + START[1]
 
 
 class _D4RLMaze(AntMazeEnv):
@@ -40,6 +52,7 @@ class _D4RLMaze(AntMazeEnv):
 
     def __init__(self, maze: str, render_mode: str | None) -> None:
         plan, self._goal_cell = MAZES[maze]
+        self.start = START
         self._rows = len(plan)
         super().__init__(render_mode=render_mode, maze_map=plan[::-1], reward_type="sparse", continuing_task=False)
         Path(self.tmp_xml_file_path).unlink(missing_ok=True)  # read already; gymnasium-robotics leaves it behind
@@ -58,7 +71,7 @@ class _D4RLMaze(AntMazeEnv):
         return self.centre(self._goal_cell) + rng.uniform(0, 1, size=2) + rng.uniform(0, 0.5, size=2)
 
     def generate_reset_pos(self) -> np.ndarray:
-        return self.centre(START)
+        return self.centre(self.start)
 
     def add_xy_position_noise(self, xy_pos: np.ndarray) -> np.ndarray:
         return xy_pos  # the goal has D4RL's noise already, the start has the joints'
@@ -86,7 +99,7 @@ class AntMaze(gym.Env):
     def __init__(self, maze: str = "umaze", render_mode: str | None = None) -> None:
         if maze not in MAZES:
             raise unknown_name("maze", maze, MAZES)
-        self._env = _D4RLMaze(maze, render_mode)
+        self.maze, self._env = maze, _D4RLMaze(maze, render_mode)
         self.render_mode = render_mode
         self.action_space = self._env.action_space
         self.observation_space = Box(-np.inf, np.inf, (2 + FEATURES,), np.float64)
@@ -101,8 +114,20 @@ class AntMaze(gym.Env):
         return np.concatenate((obs["achieved_goal"] - self._origin, obs["observation"][:FEATURES]))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Begin an episode with a fresh goal in the goal cell."""
+        """Begin an episode with a fresh goal in the goal cell.
+
+        Args:
+            seed: Of the goal and of the joints' noise.
+            options: ``start``: the cell (row, column) to start in instead of D4RL's, for collecting data.
+
+        Raises:
+            InputError: a wall stands there.
+        """
         super().reset(seed=seed)
+        row, column = self._env.start = (options or {}).get("start", START)
+        plan = MAZES[self.maze][0]
+        if not (0 <= row < len(plan) and 0 <= column < len(plan[0])) or plan[row][column] == 1:
+            raise InputError(f"No ant can start in cell {(row, column)} of the maze {self.maze!r}: it is a wall.")
         obs, _ = self._env.reset(seed=seed)
         return self._flatten(obs), {"success": False}
 

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from cdsa_baselines.mlp import save_mlp
 from cdsa_lightning import cli
 from cdsa_lightning.commands.collect import _PlainProgress
 from cdsa_lightning.sources import load_transitions, store
@@ -42,6 +43,15 @@ def test_a_random_policy_in_any_environment_and_format(capsys):
     assert len(load_transitions("minari:cdsa/pendulum-v1-v0")) == 200
 
 
+def test_an_ant_is_led_through_a_maze_by_a_file(tmp_path):
+    save_mlp(tmp_path / "ant.npz", [(np.zeros((8, 29)), np.zeros(8))])
+    assert run(f"collect --task antmaze-umaze --checkpoint {tmp_path / 'ant.npz'} --noise 0.2 --steps 40") == 0
+    data = load_transitions("minari:cdsa/antmaze-umaze-v0")
+    assert (len(data), data.obs_dim, data.action_dim) == (40, 29, 8)
+    assert data.metadata["cdsa"]["behaviour"] == "an ant led to the goal"
+    assert data.metadata["cdsa"]["noise"] == 0.2
+
+
 def test_two_data_sets_combine(capsys):
     assert run("collect --task hopper-random --baseline random --steps 100 --dataset cdsa/a-v0") == 0
     assert run("collect --task hopper-random --baseline random --steps 150 --dataset cdsa/b-v0") == 0
@@ -64,7 +74,9 @@ def test_an_existing_data_set_is_replaced_only_on_request(capsys):
         ("--task hoper-random --baseline random", "Did you mean 'hopper-random'"),
         ("--task hopper-random --baseline rando", "Did you mean 'random'"),
         ("--task hopper-medium", "--baseline mlp --checkpoint"),
-        ("--task antmaze-umaze", "For instance: --baseline random"),
+        ("--task gym:Pendulum-v1", "For instance: --baseline random"),
+        ("--task antmaze-umaze", "cdsa collect --task antmaze-umaze --checkpoint ant_walker.npz"),
+        ("--task antmaze-umaze --checkpoint none.npz", "no checkpoint"),
         ("--task gym:CartPole-v1 --baseline random", "continuous"),
         ("--task hopper-random --baseline random --steps 0", "steps must be at least 1"),
         ("--task hopper-random --baseline random --noise -1", "must be 0 or more"),
