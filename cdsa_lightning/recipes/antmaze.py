@@ -43,7 +43,6 @@ def walk_maze(
     seed: int = 0,
     noise: float = 0.2,
     checkpoint: Path | None = None,
-    wander: bool | None = None,
 ) -> Collected:
     """Collect an ant's walks through a maze.
 
@@ -55,14 +54,13 @@ def walk_maze(
         seed: Of the mazes, the places and the noise.
         noise: Standard deviation of Gaussian noise on the actions; D4RL's is .2.
         checkpoint: The walker's file, whose hash the metadata record.
-        wander: From random cell to random cell, instead of from the start to the goal; by default as D4RL's data.
 
     Raises:
         InputError: a number out of range, or as `shards.make_dataset`.
     """
     if steps < 1 or seed < 0 or noise < 0:
         raise InputError(f"steps must be at least 1, seed and noise 0 or more, got {steps}, {seed} and {noise}.")
-    wander = task.env_id != STRAIGHT if wander is None else wander
+    wander = task.env_id != STRAIGHT
     behaviour = f"an ant led {'from random cell to random cell' if wander else 'to the goal'}"
     settings: dict[str, Any] = {"task": task.name, "env_id": task.env_id, "behaviour": behaviour, "seed": seed}
     settings |= {"steps": steps, "noise": noise, "checkpoint_sha256": checkpoint_sha256(checkpoint)}
@@ -99,10 +97,10 @@ def way(maze: str, start: tuple[int, int], end: tuple[int, int]) -> list[tuple[i
                 queue.append(near)
     if start not in came or not {start, end} <= free:
         raise InputError(f"There is no way from cell {start} to cell {end} of the maze {maze!r}.")
-    cells, here = [], came[start]
-    while here is not None:
-        cells.append(here)
-        here = came[here]
+    cells, ahead = [], came[start]
+    while ahead is not None:
+        cells.append(ahead)
+        ahead = came[ahead]
     return cells
 
 
@@ -119,7 +117,9 @@ def _walk(
     start = cells[rng.integers(len(cells))] if wander else START
     obs, _ = env.reset(seed=int(rng.integers(2**31)), options={"start": start})
     places = _places(ant, start, cells[rng.integers(len(cells))] if wander else None)
-    seen, actions, rewards = [obs], [], []
+    seen: list[np.ndarray] = [obs]
+    actions: list[np.ndarray] = []
+    rewards: list[float] = []
     ended = truncated = False
     while not (ended or truncated) and len(rewards) < limit:
         while np.linalg.norm(places[0] - obs[:2]) < PASSED and (len(places) > 1 or wander):
