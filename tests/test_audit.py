@@ -75,8 +75,9 @@ def test_far_actions_are_called_systematic():
 @pytest.mark.parametrize(
     "r, rho, f99, kind",
     [
-        *((1.1, 0.0, 1.0, "inside"), (1.2, 0.49, 1.0, "noisy")),
-        *((1.2, 0.5, 0.29, "mild"), (1.2, 0.5, 0.3, "systematic")),
+        *((1.1, 0.0, 0.015, "inside"), (1.1, 0.0, 0.016, "noisy"), (1.2, 0.49, 0.0, "noisy")),
+        *((0.7, 1.0, 0.016, "mild"), (1.2, 0.5, 0.29, "mild"), (1.2, 0.5, 0.3, "systematic")),
+        *((2.8, 0.75, 1.0, "noisy"), (2.79, 0.75, 1.0, "systematic")),  # noise 1.4 and a little less
     ],
 )
 def test_kinds_are_tested_in_their_order(r, rho, f99, kind):

@@ -1,14 +1,28 @@
 """How far outside its data a policy acts: `audit` measures it, `Audit` is what it found."""
 
-from cdsa_lightning.audit.findings import INSIDE_R, KINDS, MILD_F99, NOISY_RHO, Audit, Drift, Measures, Step, Walk
+from cdsa_lightning.audit.findings import (
+    INSIDE_F99,
+    INSIDE_R,
+    KINDS,
+    MILD_F99,
+    NOISY_RHO,
+    NOISY_SHARE,
+    Audit,
+    Drift,
+    Measures,
+    Step,
+    Walk,
+)
 from cdsa_lightning.audit.measure import audit, walk
 from cdsa_lightning.audit.reference import SIGMA, Reference, density_drift, p_values
 
 __all__ = [
+    "INSIDE_F99",
     "INSIDE_R",
     "KINDS",
     "MILD_F99",
     "NOISY_RHO",
+    "NOISY_SHARE",
     "SIGMA",
     "Audit",
     "Drift",

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-__all__ = ["INSIDE_R", "KINDS", "MILD_F99", "NOISY_RHO", "Audit", "Drift", "Measures", "Step", "Walk"]
+__all__ = [
+    "INSIDE_F99",
+    "INSIDE_R",
+    "KINDS",
+    "MILD_F99",
+    "NOISY_RHO",
+    "NOISY_SHARE",
+    "Audit",
+    "Drift",
+    "Measures",
+    "Step",
+    "Walk",
+]
 
-INSIDE_R, NOISY_RHO, MILD_F99 = 1.1, 0.5, 0.3
-"""What is called inside the data, noisy, and mildly outside."""
+INSIDE_R, INSIDE_F99 = 1.1, 0.015
+NOISY_RHO, NOISY_SHARE = 0.5, 1.4
+MILD_F99 = 0.3
+"""What is called inside the data, noisy, and mildly outside; docs/results.md says how well it decides."""
 
 KINDS = {
     "inside": "acts as the data do",
@@ -32,11 +47,16 @@ class Measures:
     rows: int
 
     @property
+    def noise(self) -> float:
+        """The random share of the policy's predicted noise over that of the data's actions: r sqrt(1 - rho)."""
+        return self.r * math.sqrt(max(1.0 - self.rho, 0.0))
+
+    @property
     def kind(self) -> str:
         """Which of `KINDS`, tested in their order."""
-        if self.r <= INSIDE_R:
+        if self.r <= INSIDE_R and self.f99 <= INSIDE_F99:
             return "inside"
-        if self.rho < NOISY_RHO:
+        if self.rho < NOISY_RHO or self.noise >= NOISY_SHARE:
             return "noisy"
         return "mild" if self.f99 < MILD_F99 else "systematic"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cdsa_lightning.audit import INSIDE_R, MILD_F99, NOISY_RHO, Measures
+from cdsa_lightning.audit import INSIDE_R, MILD_F99, NOISY_RHO, NOISY_SHARE, Measures
 from cdsa_lightning.plots.style import BLACK, BLUE, VERMILLION, bare
 
 __all__ = ["tuning_figure"]
@@ -52,7 +52,12 @@ def tuning_figure(
 
 def _draw_measures(axes: Axes, measures: Measures) -> None:
     """Each measure over its threshold, on one axis: 1 is the threshold."""
-    rows = (("f99", measures.f99, MILD_F99), ("rho", measures.rho, NOISY_RHO), ("r", measures.r, INSIDE_R))
+    rows = (
+        ("f99", measures.f99, MILD_F99),
+        ("noise", measures.noise, NOISY_SHARE),
+        ("rho", measures.rho, NOISY_RHO),
+        ("r", measures.r, INSIDE_R),
+    )
     for row, (_, value, threshold) in enumerate(rows):
         axes.plot((0, value / threshold), (row, row), color=BLUE, linewidth=5, solid_capstyle="butt")
     axes.axvline(1, color="0.5", linestyle="--", linewidth=1.0)

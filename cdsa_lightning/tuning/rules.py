@@ -3,10 +3,11 @@ r"""Two rules for when to correct; "no correction" is always an answer.
     returns    correct if and only if the policy's mean return is below that of the data: a correction restores what the
                data's behaviour reaches, from below and from above. Ten episodes suffice.
     data       from states of the data alone (`cdsa_lightning.audit`), the first that applies:
-               r <= 1.1   none: the policy acts as the data do
-               rho < .5   ann3: the deviation is noise
-               f99 < .3   gate90: few actions lie outside
-               else       none: systematically outside, for better or worse; only returns can tell
+               r <= 1.1 and f99 <= .015               none: the policy acts as the data do
+               rho < .5 or r sqrt(1 - rho) >= 1.4     ann3: the deviation is noise, or there is more than in the data
+               f99 < .3                               gate90: few actions lie outside
+               else                                   none: systematically outside, for better or worse; only returns
+                                                      can tell
 
 The data rule's thresholds were fitted at sigma .4 of standardised actions on MuJoCo tasks.
 """
@@ -60,7 +61,7 @@ def choose(
 def data_rule(measures: Measures, known: Collection[str] = ("none", "ann3", "gate90")) -> tuple[str, str]:
     """The candidate and the reason, from states of the data alone."""
     name, m = _BY_KIND[measures.kind], measures
-    numbers = f"r {m.r:.2f}, rho {m.rho:.2f}, f99 {m.f99:.1%} at sigma {m.sigma:g}"
+    numbers = f"r {m.r:.2f}, rho {m.rho:.2f}, noise {m.noise:.2f}, f99 {m.f99:.1%} at sigma {m.sigma:g}"
     said = f"In states of the data the policy {KINDS[m.kind]} ({numbers})"
     if name not in known:
         return "none", f"{said}, but {name} needs the data's noise, which the corrector's file lacks: no correction."

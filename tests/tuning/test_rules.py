@@ -18,10 +18,13 @@ def measures(r, rho=1.0, f99=0.0, sigma=0.4):
     "r, rho, f99, name, why",
     [
         (0.4, 1.0, 0.0, "none", "acts as the data do"),
-        (1.1, 0.0, 0.9, "none", "nothing to correct"),
-        (1.11, 0.49, 0.9, "ann3", "is noisy around the data"),
+        (1.1, 0.0, 0.015, "none", "nothing to correct"),
+        (1.11, 0.49, 0.0, "ann3", "is noisy around the data"),
         (1.11, 0.5, 0.29, "gate90", "leaves the data mildly"),
         (1.11, 0.5, 0.3, "none", "systematically outside the data"),
+        (0.65, 1.0, 0.016, "gate90", "leaves the data mildly"),  # a deterministic policy of another behaviour
+        (4.3, 0.9, 0.9, "none", "systematically outside the data"),  # noise 1.36
+        (4.5, 0.9, 0.9, "ann3", "noise 1.42"),  # mostly systematic, and yet noisier than the data
         (9.0, 1.0, 1.0, "none", "decide with returns"),
     ],
 )
@@ -29,7 +32,7 @@ def test_the_data_rule_takes_its_branches_in_order(r, rho, f99, name, why):
     chosen, reason = data_rule(measures(r, rho, f99))
     assert chosen == name
     assert why in reason
-    assert f"r {r:.2f}, rho {rho:.2f}, f99 {f99:.1%} at sigma 0.4" in reason
+    assert f"r {r:.2f}, rho {rho:.2f}, noise {r * (1 - rho) ** 0.5:.2f}, f99 {f99:.1%} at sigma 0.4" in reason
 
 
 def test_the_data_rule_says_where_it_was_not_fitted_and_where_a_gate_is_missing():
