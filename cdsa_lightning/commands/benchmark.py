@@ -1,25 +1,33 @@
 """`cdsa benchmark`: a grid of tasks, baselines, corrections and seeds, each part made once; then tables and pictures.
 
-A second run makes what is missing alone. What fails is reported at the end and stops nothing else.
+A second run makes what is missing alone. What fails is reported at the end and stops nothing else. Parts are made by
+processes of this machine, or by the machines of a Ray cluster, which meet in a storage (docs/scaling.md).
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdsa_lightning.commands.explain import STRICT, parse
-from cdsa_lightning.errors import InputError
+from cdsa_lightning.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cdsa_lightning.grid.local import Executor
     from cdsa_lightning.grid.nodes import Node
     from cdsa_lightning.grid.schedule import State
+    from cdsa_lightning.grid.storage import Mirror
 
 __all__ = ["BenchmarkOptions", "benchmark", "main"]
+
+EXECUTORS = ("local", "ray")
 
 
 @dataclass(frozen=True)
@@ -28,15 +36,23 @@ class BenchmarkOptions:
 
     Args:
         config: The grid, for instance configs/risky.yaml.
-        output: Where everything is kept; a second run makes what is missing there.
-        workers: Processes, with one thread each.
+        output: Where everything is kept; a second run makes what is missing there. With --executor ray a folder that
+            all machines share, or a URL that fsspec opens, for instance s3://bucket/folder.
+        workers: Processes of --executor local, with one thread each; 2 where nothing is said.
         dry_run: Show the plan with an estimate of time, and make nothing.
+        executor: local for processes of this machine, ray for the machines of a Ray cluster.
+        address: HOST:PORT of the Ray cluster, or auto; without it the one of RAY_ADDRESS, else one that runs on this
+            machine, else one of this machine alone.
+        gpus_per_training: GPUs that each training asks Ray for, for instance 0.25 for four trainings a GPU.
     """
 
     config: str
     output: str = "runs/benchmark"
-    workers: int = 2
+    workers: int | None = None
     dry_run: bool = False
+    executor: str = "local"
+    address: str | None = None
+    gpus_per_training: float = 0.0
 
 
 def main(argv: list[str]) -> int:
@@ -58,29 +74,104 @@ def benchmark(options: BenchmarkOptions) -> int:
         0 where every cell is done, 1 where some failed or are blocked.
 
     Raises:
-        InputError: a malformed grid, or an output that cannot be used.
+        InputError: a malformed grid, an output that cannot be used, no Ray, or no cluster.
     """
-    from cdsa_lightning.commands.work import do
+    from cdsa_lightning.commands.work import FINGERPRINTS
     from cdsa_lightning.grid.facts import Facts
-    from cdsa_lightning.grid.local import LocalExecutor
     from cdsa_lightning.grid.nodes import expand
     from cdsa_lightning.grid.schedule import alone, make
     from cdsa_lightning.grid.settings import read_grid
 
-    if options.workers < 1:
+    _check(options)
+    grid = read_grid(options.config)
+    with _kept(options.output) as (root, mirror):
+        facts = Facts({task: _absolute(source) for task, source in grid.sources.items()}, root / FINGERPRINTS)
+        if options.dry_run:
+            _show_plan(expand(grid, facts), root, options.workers or (1 if options.executor == "ray" else 2))
+            return 0
+        with nullcontext() if mirror else alone(root):
+            with _executor(options, root) as (executor, work, workers):
+                nodes = expand(grid, facts)
+                facts.keep()
+                _show_plan(nodes, root, workers)
+                final = make(nodes, root, work, executor, _say)
+            if mirror:
+                for node in nodes:
+                    if node.kind == "cell" and final[node.path].what == "done":
+                        mirror.take(mirror.storage.names(node.path))
+            return _conclude(nodes, root, final, options.output if mirror else str(root))
+
+
+def _check(options: BenchmarkOptions) -> None:
+    if options.executor not in EXECUTORS:
+        raise unknown_name("executor", options.executor, EXECUTORS)
+    far = options.executor == "ray"
+    if options.workers is not None and options.workers < 1:
         raise InputError(f"--workers must be at least 1, got {options.workers}.")
-    grid, root = read_grid(options.config), Path(options.output).absolute()
-    facts = Facts(grid.sources, root / "fingerprints.json")
-    if options.dry_run:
-        _show_plan(expand(grid, facts), root, options.workers)
-        return 0
-    with alone(root):
-        nodes = expand(grid, facts)
-        facts.keep()
-        _show_plan(nodes, root, options.workers)
-        with LocalExecutor(options.workers) as executor:
-            final = make(nodes, root, do, executor, _say)
-        return _conclude(nodes, root, final)
+    if not 0 <= options.gpus_per_training <= 64:
+        raise InputError(f"--gpus_per_training must lie between 0 and 64, got {options.gpus_per_training}.")
+    if far and options.workers is not None:
+        raise InputError("--workers is for --executor local; a Ray cluster has as many as it has CPUs. Leave it out.")
+    if not far and (options.address is not None or options.gpus_per_training):
+        name = "--gpus_per_training" if options.address is None else "--address"
+        raise InputError(f"{name} is for --executor ray. Add that, or leave {name} out.")
+    if not far and "://" in options.output:
+        raise InputError(
+            f"--output {options.output} is a URL, which --executor ray takes; --executor local needs a folder."
+        )
+
+
+def _absolute(source: str) -> str:
+    """`source`; a file by the path that it has from any folder, since workers need not run in this one."""
+    scheme, _, name = source.partition(":")
+    return f"npz:{Path(name).expanduser().absolute()}" if scheme == "npz" else source
+
+
+@contextmanager
+def _kept(output: str) -> Iterator[tuple[Path, Mirror | None]]:
+    """The output folder; where it is a URL, what the plan needs of it on this machine, and its mirror."""
+    if "://" not in output:
+        yield Path(output).absolute(), None
+        return
+    from tempfile import TemporaryDirectory
+
+    from cdsa_lightning.commands.work import FINGERPRINTS
+    from cdsa_lightning.grid.nodes import DONE
+    from cdsa_lightning.grid.schedule import ERROR
+    from cdsa_lightning.grid.storage import Mirror, Storage
+
+    with TemporaryDirectory(prefix="cdsa-") as folder:
+        mirror = Mirror(Storage(output), Path(folder).resolve())
+        wanted = (DONE, ERROR, FINGERPRINTS)
+        mirror.take(name for name in mirror.storage.names() if name.rpartition("/")[2] in wanted)
+        try:
+            yield mirror.root, mirror
+        finally:
+            mirror.send()
+
+
+@contextmanager
+def _executor(options: BenchmarkOptions, root: Path) -> Iterator[tuple[Executor, Callable[[Node], object], int]]:
+    """Who makes nodes, how, and how many at a time."""
+    from cdsa_lightning.commands.work import do, do_far
+
+    if options.executor == "local":
+        from cdsa_lightning.grid.local import LocalExecutor
+
+        workers = options.workers or 2
+        with LocalExecutor(workers) as local:
+            yield local, partial(do, root=root), workers
+        return
+    from cdsa_lightning.grid.ray import RayExecutor
+    from cdsa_lightning.grid.storage import Storage
+
+    share = options.gpus_per_training
+    url = options.output if "://" in options.output else str(root)
+    with RayExecutor(options.address, lambda node: {"num_gpus": 0 if node.kind == "cell" else share}) as cluster:
+        print(f"Ray: {cluster.machines} machines with {cluster.cpus} CPUs and {cluster.gpus:g} GPUs.", flush=True)
+        if share and not cluster.gpus:
+            print("cdsa: no machine has a GPU now; trainings wait until one joins the cluster.", file=sys.stderr)
+        yield cluster, partial(do_far, url=url, mark=Storage(url).mark()), max(1, cluster.cpus)
 
 
 def _say(node: Node, state: State) -> None:
@@ -116,8 +207,8 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State]) -> int:
-    """Tables and pictures of what is done; what is not, and why."""
+def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State], where: str) -> int:
+    """Tables and pictures of what is done; what is not, and why. `where` is what people call `root`."""
     from rich.console import Console
 
     from cdsa_lightning import records
@@ -134,16 +225,18 @@ def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State]) -> int
                 found, report = read_scores([root / node.path]), records.load(root / node.path)
             except InputError as error:  # it is made again by the next run, and hides no other
                 (root / node.path / DONE).unlink(missing_ok=True)
-                final[node.path] = State("damaged", f"{error} The next run makes it again.")
+                text = f"{error} The next run makes it again.".replace(str(root), where)
+                final[node.path] = State("damaged", text)
             else:
                 scores += found
                 reports.append(report)
     if scores:
         Console().print(terminal(scores))
-        print(*(report.sentence() for report in reports), *render(scores, reports, root), sep="\n")
+        files = (f"{where}/{path.relative_to(root)}" for path in render(scores, reports, root))
+        print(*(report.sentence() for report in reports), *files, sep="\n")
     rest = {path: state for path, state in final.items() if state.what != "done"}
     for place, state in rest.items():
-        where = f" (see {root / place / 'error.txt'} and log.txt beside it)" if state.what == "failed" else ""
-        print(f"{place}  {state}{where}", file=sys.stderr)
+        see = f" (see {where}/{place}/error.txt and log.txt beside it)" if state.what == "failed" else ""
+        print(f"{place}  {state}{see}", file=sys.stderr)
     print(f"{len(reports)} of {len(cells)} cells are done.")
     return 1 if rest else 0

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["Executor", "LocalExecutor", "WorkError"]
+__all__ = ["Executor", "LocalExecutor", "WorkError", "answer"]
 
 _PATIENCE = 60.0  # seconds for a worker to write its checkpoint after Ctrl-C
 
@@ -93,7 +93,7 @@ class LocalExecutor:
             self._busy.append(worker)
         try:
             worker.pipe.send((function, args))
-            good, *answer = worker.pipe.recv()
+            good, *said = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
             raise WorkError(f"The worker ended with status {worker.process.exitcode}.") from None
@@ -103,8 +103,8 @@ class LocalExecutor:
                 if worker.process.is_alive() and not self._closing:
                     self._idle.append(worker)
         if good:
-            return answer[0]
-        raise WorkError(*answer)
+            return said[0]
+        raise WorkError(*said)
 
 
 class _Worker:
@@ -129,12 +129,13 @@ def _serve(pipe: Connection) -> None:
     try:
         while True:
             function, args = pipe.recv()
-            pipe.send(_answer(function, args))
+            pipe.send(answer(function, args))
     except (EOFError, OSError, KeyboardInterrupt):  # nobody asks any more
         return
 
 
-def _answer(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
+def answer(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a worker says of a call: True and its result, or False with the text and detail of a `WorkError`."""
     try:
         return True, function(*args)
     except InputError as error:

@@ -67,7 +67,7 @@ def estimate(nodes: Sequence[Node], root: Path) -> dict[str, float | None]:
 def make(
     nodes: Sequence[Node],
     root: Path,
-    work: Callable[[Node, Path], Any],
+    work: Callable[[Node], Any],
     executor: Executor,
     say: Callable[[Node, State], None],
 ) -> dict[str, State]:
@@ -75,8 +75,8 @@ def make(
 
     Args:
         nodes: Those of `expand`.
-        root: The output directory.
-        work: Makes one node in its directory; called in a worker.
+        root: The output directory, or this machine's copy of it.
+        work: Makes one node; called in a worker.
         executor: Where.
         say: Told of every change.
 
@@ -99,7 +99,7 @@ def make(
                 settle(node, State("blocked", f"{bad} {found[bad].what}"))
                 waiting.remove(node)
             elif all(state.what == "done" for state in needed):
-                running[executor.submit(work, node, root)] = node
+                running[executor.submit(work, node)] = node
                 waiting.remove(node)
         finished, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in finished:

@@ -40,8 +40,8 @@ def amounts(monkeypatch):
     monkeypatch.setattr(Node, "amount", 1)
 
 
-def worker(calls, failing=()):
-    def work(node, root):
+def worker(root, calls, failing=()):
+    def work(node):
         calls.append(node.name)
         if node.name in failing:
             raise InputError(f"{node.name} does not work")
@@ -52,24 +52,26 @@ def worker(calls, failing=()):
 
 def test_every_node_is_made_once_after_what_it_needs(tmp_path):
     calls, said = [], []
-    final = make(NODES, tmp_path, worker(calls), AtOnce(), lambda one, state: said.append((one.name, str(state))))
+    final = make(
+        NODES, tmp_path, worker(tmp_path, calls), AtOnce(), lambda one, state: said.append((one.name, str(state)))
+    )
     assert {str(state) for state in final.values()} == {"done"}
     assert sorted(calls) == ["a", "b", "c", "d", "e"]
     assert calls.index("c") > max(calls.index("a"), calls.index("b"))
     assert sorted(said) == [(name, "done") for name in "abcde"]
-    make(NODES, tmp_path, worker(calls), AtOnce(), lambda *_: pytest.fail("nothing is left to do"))
+    make(NODES, tmp_path, worker(tmp_path, calls), AtOnce(), lambda *_: pytest.fail("nothing is left to do"))
     assert len(calls) == 5
 
 
 def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path):
     calls = []
-    final = make(NODES, tmp_path, worker(calls, failing="a"), AtOnce(), lambda *_: None)
+    final = make(NODES, tmp_path, worker(tmp_path, calls, failing="a"), AtOnce(), lambda *_: None)
     assert [final[n.path].what for n in NODES] == ["failed", "done", "blocked", "done", "blocked"]
     assert str(final[BOTH.path]) == f"blocked: {TRAIN.path} failed"
     assert (tmp_path / TRAIN.path / ERROR).read_text() == "a does not work\n\nin detail\n"
     assert str(states(NODES, tmp_path)[TRAIN.path]) == "to do: failed before, a does not work"
     calls.clear()
-    final = make(NODES, tmp_path, worker(calls), AtOnce(), lambda *_: None)  # a second run tries again
+    final = make(NODES, tmp_path, worker(tmp_path, calls), AtOnce(), lambda *_: None)  # a second run tries again
     assert {state.what for state in final.values()} == {"done"}
     assert sorted(calls) == ["a", "c", "e"]
     assert not (tmp_path / TRAIN.path / ERROR).exists()
@@ -78,7 +80,7 @@ def test_a_failure_blocks_what_needs_it_and_nothing_else(tmp_path):
 def test_what_lacks_data_blocks_what_needs_it(tmp_path):
     lacking = node("train", "x", problem="collect them")
     cell, calls = node("cell", "y", (lacking,)), []
-    final = make([lacking, cell, FIT], tmp_path, worker(calls), AtOnce(), lambda *_: None)
+    final = make([lacking, cell, FIT], tmp_path, worker(tmp_path, calls), AtOnce(), lambda *_: None)
     assert [str(final[n.path]) for n in (lacking, cell, FIT)] == ["blocked: collect them"] * 2 + ["done"]
     assert calls == ["b"]
 
