@@ -7,12 +7,13 @@ DEMO ?= runs-demo
 # The networks are small: one thread per process is fastest, two fight each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo install lint types test slow clean
+.PHONY: help demo install lint types test slow browser clean
 
 help:
 	@echo "make demo    install, then collect, fit, evaluate and draw on the embedded Risky PointMass world"
 	@echo "make test    install, then lint, types and tests"
 	@echo "make slow    the long tests"
+	@echo "make browser the tests of the dashboard in headless Chromium"
 	@echo "make clean   remove the virtual environment and the demo's runs"
 
 install: $(STAMP)
@@ -42,6 +43,11 @@ test: lint types
 slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,sb3]"
 	$(BIN)/python -m pytest -m slow
+
+browser: $(STAMP)
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ echo "make browser needs Chromium: apt-get install -y chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -19,6 +19,7 @@ COMMANDS = {
     "tune": ("cdsa_lightning.commands.tune:main", "choose coefficients from data, without the environment"),
     "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),
     "animate": ("cdsa_lightning.commands.animate:main", "show one episode of both as a moving picture"),
+    "dashboard": ("cdsa_lightning.commands.dashboard:main", "show all runs on one page, and in W&B"),
     "inspect": ("cdsa_lightning.commands.inspect:main", "tell what a checkpoint is and which task it fits"),
     "collect": ("cdsa_lightning.commands.collect:main", "write a dataset by rolling out a policy"),
     "datasets": ("cdsa_lightning.commands.datasets:main", "list every task and where its data are"),

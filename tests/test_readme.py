@@ -26,6 +26,7 @@ ALSO = {
     "audit": ["--episodes", "2"],
     "tune": ["--episodes", "2"],
     "benchmark": [],
+    "dashboard": [],
 }
 
 
@@ -61,7 +62,7 @@ def workshop(tmp_path_factory):
 
 def test_every_command_of_the_readme_runs(workshop, capsys):
     readme = blocks(ROOT / "README.md")
-    shell = ("pointmass", "hopper", "transportation", "options", "callback", "baselines", "decide", "grid")
+    shell = ("pointmass", "hopper", "transportation", "options", "callback", "baselines", "decide", "grid", "dashboard")
     assert set(readme) == {*shell, "python"}
     for name in shell:
         for words in commands(readme[name]):
