@@ -9,7 +9,8 @@ r"""Two rules for when to correct; "no correction" is always an answer.
                else                                   none: systematically outside, for better or worse; only returns
                                                       can tell
 
-The data rule's thresholds were fitted at sigma .4 of standardised actions on MuJoCo tasks.
+Where a task has recommended coefficients of another kind than ann3, they stand in for ann3, and nothing for gate90. The
+data rule's thresholds were fitted at sigma .4 of standardised actions on MuJoCo tasks (docs/results.md).
 """
 
 from __future__ import annotations
@@ -61,14 +62,18 @@ def choose(
 def data_rule(measures: Measures, known: Collection[str] = ("none", "ann3", "gate90")) -> tuple[str, str]:
     """The candidate and the reason, from states of the data alone."""
     name, m = _BY_KIND[measures.kind], measures
+    if "recommended" in known:
+        name = {"ann3": "recommended", "gate90": "none"}.get(name, name)
     numbers = f"r {m.r:.2f}, rho {m.rho:.2f}, noise {m.noise:.2f}, f99 {m.f99:.1%} at sigma {m.sigma:g}"
     said = f"In states of the data the policy {KINDS[m.kind]} ({numbers})"
     if name not in known:
         return "none", f"{said}, but {name} needs the data's noise, which the corrector's file lacks: no correction."
     end = {
         "inside": "there is nothing to correct",
-        "noisy": "the annealed correction takes the noise off",
-        "mild": "a gated correction touches only what lies outside",
+        "noisy": "the correction takes the noise off",
+        "mild": "a gated correction touches only what lies outside"
+        if name == "gate90"
+        else "too few to move the others by the recommended correction; decide with returns (--returns)",
         "systematic": "it may be better or worse than the data: no correction; decide with returns (--returns)",
     }[m.kind]
     doubt = "" if m.sigma == SIGMA else f" The rule was fitted at sigma {SIGMA:g}, which this corrector lacks."

@@ -32,6 +32,7 @@ def test_the_data_rule_takes_its_branches_in_order(r, rho, f99, name, why):
     chosen, reason = data_rule(measures(r, rho, f99))
     assert chosen == name
     assert why in reason
+    assert data_rule(measures(r, rho, f99), ALL)[0] == {"ann3": "recommended", "gate90": "none"}.get(name, name)
     assert f"r {r:.2f}, rho {rho:.2f}, noise {r * (1 - rho) ** 0.5:.2f}, f99 {f99:.1%} at sigma 0.4" in reason
 
 
@@ -58,8 +59,8 @@ def test_auto_asks_returns_where_there_are_any():
     poor = Returns(np.zeros(10), 1.0)
     noisy, inside = measures(2.0, 0.1), measures(1.0)
     assert choose("auto", ALL, inside, poor)[:2] == ("recommended", "returns")
-    assert choose("auto", ALL, noisy)[:2] == ("ann3", "data")
-    assert choose("data", ALL, noisy, poor)[:2] == ("ann3", "data")
+    assert choose("auto", ALL, noisy)[:2] == ("recommended", "data")
+    assert choose("data", ALL, noisy, poor)[:2] == ("recommended", "data")
     assert choose("returns", ALL, inside, poor)[:2] == ("recommended", "returns")
     assert choose("none", ALL, noisy, poor)[:2] == ("none", "none")
 
