@@ -29,7 +29,9 @@ function svg(name, attributes, parent, text) {
 /** A number as people read it: at most four digits that count. */
 function short(value) {
   if (value === null || value === undefined) return "";
-  if (value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e6)) return value.toExponential(1);
+  if (value !== 0 && (Math.abs(value) < 1e-4 || Math.abs(value) >= 1e6)) {
+    return value.toExponential(1).replace(".0e", "e");
+  }
   return String(Number(value.toPrecision(4)));
 }
 

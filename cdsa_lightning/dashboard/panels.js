@@ -174,7 +174,7 @@ function violations(parent) {
 function coefficients(parent) {
   const found = evaluations().filter((one) => one.coefficients);
   if (!found.length) return 0;
-  const charts = html("div", { class: "charts wide" }, parent);
+  const charts = html("div", { class: "charts" }, parent);
   for (const key of ["k1", "k2"]) {
     const rows = found
       .filter((one) => typeof one.coefficients[key] === "number")
