@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cdsa_lightning import cli
+from cdsa_lightning.grid import tables
 from cdsa_lightning.grid.cells import RECORD, read_record
 from cdsa_lightning.grid.nodes import DONE
 from grid_files import grid_values, same_records, write_grid
@@ -21,16 +22,20 @@ FILES = {"table.md", "table.tex", "table.parquet", "aggregates.json"}
 PICTURES = {f"{kind}-{TASK}-{name}" for kind in ("var", "ablation") for name in ("bc", "shortest_path")}
 
 
-def start(grid, output):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No pictures: the whole run looks at them, and they take longer than all else."""
+    monkeypatch.setattr(tables, "pictures", lambda *_: {})
+
+
+def start(grid, output, workers=2):
     command = [sys.executable, "-m", "cdsa_lightning.cli", "benchmark", "--config", str(grid), "--output", str(output)]
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, "--workers", "2"], env={**os.environ, "OMP_NUM_THREADS": "1"}, **piped)
+    return subprocess.Popen([*command, "--workers", str(workers)], env={**os.environ, "OMP_NUM_THREADS": "1"}, **piped)
 
 
-def run(grid, output):
-    process = start(grid, output)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
+def run(grid, output, workers=1):
+    return cli.main(["benchmark", "--config", str(grid), "--output", str(output), "--workers", str(workers)])
 
 
 def wait_for(output, pattern, process, before=frozenset()):
@@ -44,8 +49,9 @@ def whole(tmp_path_factory):
     """An undisturbed run: its grid, its output, and what it printed."""
     folder = tmp_path_factory.mktemp("grid")
     grid = write_grid(folder)
-    status, out, err = run(grid, folder / "out")
-    assert (status, err) == (0, "")
+    process = start(grid, folder / "out")
+    out, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (0, "")
     return grid, folder / "out", out
 
 
@@ -73,10 +79,10 @@ def test_a_whole_run_leaves_records_tables_and_pictures(whole):
     assert np.array_equal(report["return"], record["return"])
 
 
-def test_a_second_run_makes_nothing_again(whole, capsys):
+def test_a_second_run_makes_nothing_again(whole, capsys, undrawn):
     grid, output, _ = whole
     before = {path: path.stat().st_mtime_ns for path in output.glob("*/*/*/*")}
-    assert cli.main(["benchmark", "--config", str(grid), "--output", str(output)]) == 0
+    assert run(grid, output) == 0
     assert {path: path.stat().st_mtime_ns for path in output.glob("*/*/*/*")} == before
     assert "4 nodes: 4 done, 0 to do, 0 blocked.\n" in capsys.readouterr().out
 
@@ -97,7 +103,7 @@ def test_a_dry_run_shows_the_plan_with_times_and_makes_nothing(whole, capsys, tm
 def stop(grid, output, pattern, how, seconds=0.0):
     """Start the program and end it after it wrote a file of that pattern; its status and errors, and what was done."""
     before = set(output.glob(pattern)) if pattern else set()
-    process = start(grid, output)
+    process = start(grid, output, workers=1)  # whose imports are paid once
     if pattern:
         wait_for(output, pattern, process, before)
     time.sleep(seconds)
@@ -106,7 +112,7 @@ def stop(grid, output, pattern, how, seconds=0.0):
     return process.returncode, err, {path: path.stat().st_mtime_ns for path in output.glob(f"*/*/*/{DONE}")}
 
 
-def test_killed_and_interrupted_a_grid_goes_on_and_ends_alike(whole, tmp_path):
+def test_killed_and_interrupted_a_grid_goes_on_and_ends_alike(whole, tmp_path, undrawn):
     grid, undisturbed, _ = whole
     output = tmp_path / "out"
     # Its workers notice that a killed program is gone; the next one comes seconds later.
@@ -116,7 +122,7 @@ def test_killed_and_interrupted_a_grid_goes_on_and_ends_alike(whole, tmp_path):
     assert status == 130
     assert err.startswith("cdsa: interrupted") or "KeyboardInterrupt" in err  # a worker that was still starting says so
     assert finished
-    assert run(grid, output)[0] == 0
+    assert run(grid, output) == 0
     assert list(output.glob("train/**/last.ckpt")) == checkpoint  # one run, gone on with
     assert {path: path.stat().st_mtime_ns for path in finished} == finished  # and nothing made twice
     assert same_records(undisturbed, output)
@@ -128,17 +134,17 @@ def test_killed_at_ten_random_moments_a_grid_loses_nothing(whole, tmp_path):
     output, finished = tmp_path / "out", {}
     for seconds in np.random.default_rng(0).uniform(0, 15, 10):
         finished = stop(grid, output, None, signal.SIGKILL, seconds)[2] | finished
-    assert run(grid, output)[0] == 0
+    assert run(grid, output) == 0
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     assert same_records(undisturbed, output)
 
 
-def test_a_cell_that_fails_stops_no_other(tmp_path, capsys):
+def test_a_cell_that_fails_stops_no_other(tmp_path, capsys, undrawn):
     cut = tmp_path / "cut.yaml"
     cut.write_text("model:\n  class_path: cdsa_baselines.bc.BC\n  init_args: {no_such_argument: 1}\n")
     baselines = {"bc": {"config": str(cut), "max_steps": 20}, "shortest_path": {}, "mlp": {}}
     grid, output = write_grid(tmp_path, baselines=baselines, arms=["base"], corrector=None), tmp_path / "out"
-    assert cli.main(["benchmark", "--config", str(grid), "--output", str(output), "--workers", "1"]) == 1
+    assert run(grid, output) == 1
     out, err = capsys.readouterr()
     assert "1 of 3 cells are done." in out
     assert "no_such_argument" in err
@@ -148,28 +154,28 @@ def test_a_cell_that_fails_stops_no_other(tmp_path, capsys):
     assert "shortest_path" in (output / "table.md").read_text()
 
 
-def test_what_lacks_data_is_told_with_the_command_and_the_rest_runs(tmp_path, capsys, monkeypatch):
+def test_what_lacks_data_is_told_with_the_command_and_the_rest_runs(tmp_path, capsys, monkeypatch, undrawn):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "none"))
     values = {"arms": ["base"], "sources": None, "corrector": None}
     baselines = {**grid_values(tmp_path)["baselines"], "random": {}}
     grid = write_grid(tmp_path, baselines=baselines, **values)
-    assert cli.main(["benchmark", "--config", str(grid), "--output", str(tmp_path / "out"), "--workers", "1"]) == 1
+    assert run(grid, tmp_path / "out") == 1
     out, err = capsys.readouterr()
     assert "2 of 3 cells are done." in out
     assert "cdsa collect --task risky-pointmass" in err
 
 
-def test_a_damaged_record_is_told_and_made_again(whole, capsys):
+def test_a_damaged_record_is_told_and_made_again(whole, capsys, undrawn):
     grid, output, _ = whole
     (done,) = output.glob(f"cell/{TASK}/shortest_path-*/{DONE}")
-    record, words = done.parent / RECORD, ["benchmark", "--config", str(grid), "--output", str(output)]
+    record = done.parent / RECORD
     expected = read_record(record).drop_columns(["seconds"])
     record.write_bytes(record.read_bytes()[:50])
-    assert cli.main(words) == 1
+    assert run(grid, output) == 1
     out, err = capsys.readouterr()
     assert "1 of 2 cells are done." in out
     assert f"damaged: Cannot read the record {record}" in err
-    assert cli.main(words) == 0  # half-written, as after a power cut
+    assert run(grid, output) == 0  # half-written, as after a power cut
     assert read_record(record).drop_columns(["seconds"]).equals(expected)
     assert done.exists()
 
@@ -187,3 +193,17 @@ def test_bad_words_are_told(capsys, words, text, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["benchmark", *words]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_help_imports_nothing_heavy():
+    code = """
+import sys
+from cdsa_lightning.cli import main
+try:
+    main(["benchmark", "--help"])
+except SystemExit:
+    print([name for name in "torch numpy ray".split() if name in sys.modules])
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "--gpus_per_training" in said
+    assert said.splitlines()[-1] == "[]"
