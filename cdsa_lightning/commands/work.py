@@ -206,7 +206,8 @@ def _evaluate(node: Node, root: Path) -> dict[str, Any]:
         if said is None:
             raise InputError(f"{path} is needed and not done.")
         files[kind] = root / path / said["made"]["file"]
-    evaluate_cell(node, root / node.path, files["train"], files["fit"])
+    given = node.about.get("checkpoint")
+    evaluate_cell(node, root / node.path, Path(given) if given else files["train"], files["fit"])
     return {"file": RECORD}
 
 

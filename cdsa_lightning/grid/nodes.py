@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.comparison import ARMS, corrections
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
@@ -89,8 +90,9 @@ def expand(grid: Grid, facts: Callable[[str], DataFacts]) -> list[Node]:
                 continue
             needs: dict[str, str] = {}
             parts: list[Node] = []
-            if training.at(task).config is not None:
-                parts.append(_training_node("train", task, baseline, training.at(task), grid, facts(task)))
+            how = training.at(task)
+            if how.config is not None:
+                parts.append(_training_node("train", task, baseline, how, grid, facts(task)))
             if grid.corrector is not None and set(_arms(task, baseline, grid)[0]) - {"base"}:
                 own = get_task(task).corrected_by
                 parts.append(
@@ -99,7 +101,7 @@ def expand(grid: Grid, facts: Callable[[str], DataFacts]) -> list[Node]:
             for part in parts:
                 nodes.setdefault(part.path, part)
                 needs[part.kind] = part.path
-            cells.append(_cell(task, baseline, grid, facts(task), needs))
+            cells.append(_cell(task, baseline, how, grid, facts(task), needs))
     order = {"train": 0, "fit": 1}
     return [*sorted(nodes.values(), key=lambda node: order[node.kind]), *cells]
 
@@ -137,7 +139,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _cell(task: str, baseline: str, grid: Grid, data: DataFacts, needs: dict[str, str]) -> Node:
+def _cell(task: str, baseline: str, how: Training, grid: Grid, data: DataFacts, needs: dict[str, str]) -> Node:
     arms, coefficients = _arms(task, baseline, grid)
     settings = {
         "arms": arms,
@@ -146,7 +148,14 @@ def _cell(task: str, baseline: str, grid: Grid, data: DataFacts, needs: dict[str
         "coefficients": coefficients.to_dict() if "fit" in needs else None,
     }
     about = {"provenance": data.provenance, "fingerprint": data.fingerprint, "source": data.source}
-    return Node("cell", task, baseline, settings, about, needs)
+    if how.checkpoint is None:
+        return Node("cell", task, baseline, settings, about, needs)
+    found = how.find_checkpoint(task)
+    if found is None:
+        problem = f"there is no checkpoint {how.checkpoint.replace('{task}', task)}"
+        return Node("cell", task, baseline, settings, about, needs, problem)
+    settings |= {"checkpoint": checkpoint_sha256(found)}
+    return Node("cell", task, baseline, settings, about | {"checkpoint": str(found)}, needs)
 
 
 def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients]:

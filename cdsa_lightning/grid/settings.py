@@ -4,6 +4,7 @@ r"""A grid as YAML: tasks x baselines x {base, without_a1, without_a2, cdsa} x s
     baselines:                            # installed names; without a config nothing is trained
       iql: {config: baselines/iql.yaml, max_steps: 100000, by_task: {antmaze: {config: baselines/iql_antmaze.yaml}}}
       shortest_path: {tasks: [risky]}     # on these tasks alone
+      d3rlpy: {checkpoint: "trained/{task}/*.d3"}   # trained already; * stands for anything, the newest file is taken
     corrector: {config: paper.yaml}       # a configuration of cdsa fit, as those of baselines
     preset: paper                         # of correctors and coefficients
     arms: [base, cdsa]
@@ -38,6 +39,7 @@ class Training:
 
     Args:
         config: Configuration of `cdsa fit`; None where nothing is trained.
+        checkpoint: A pattern of files that are evaluated instead of training; {task} stands for the task.
         max_steps: Gradient steps instead of the configuration's.
         options: Further options of `cdsa fit` by dotted key, for instance ``model.expectile``.
         tasks: Beginnings of the tasks that it is for; None for all.
@@ -45,6 +47,7 @@ class Training:
     """
 
     config: Path | None = None
+    checkpoint: str | None = None
     max_steps: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     tasks: tuple[str, ...] | None = None
@@ -57,7 +60,18 @@ class Training:
     def at(self, task: str) -> Training:
         """What holds for `task`."""
         near = max((start for start in self.by_task if task.startswith(start)), key=len, default=None)
-        return replace(self, **({} if near is None else self.by_task[near]), by_task={})
+        own = {} if near is None else dict(self.by_task[near])
+        if own.get("checkpoint"):
+            own["config"] = None  # one or the other, here too
+        elif own.get("config"):
+            own["checkpoint"] = None
+        return replace(self, **own, by_task={})
+
+    def find_checkpoint(self, task: str) -> Path | None:
+        """The newest file of the pattern; None where there is none."""
+        pattern = Path(str(self.checkpoint).replace("{task}", task))
+        found = [path for path in Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))) if path.exists()]
+        return max(found, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 @dataclass(frozen=True)
@@ -127,8 +141,12 @@ def _grid(content: Any, folder: Path) -> Grid:
 
 def _training(given: Any, where: str, folder: Path, tasks: Iterable[str], nested: bool = False) -> Training:
     allowed = ["config", "max_steps", "options", *([] if nested else ["tasks", "by_task"])]
+    if where.startswith("baselines."):
+        allowed.insert(1, "checkpoint")
     values = {key: value for key, value in _mapping(given or {}, where, allowed).items() if value is not None}
     made: dict[str, Any] = {}
+    if {"config", "checkpoint"} <= set(values):
+        raise InputError(f"{where} names a config, which trains, and a checkpoint, which is trained: give one.")
     if "config" in values:
         made["config"] = folder / _text(values["config"], f"{where}.config")
         if not made["config"].is_file():
@@ -136,6 +154,8 @@ def _training(given: Any, where: str, folder: Path, tasks: Iterable[str], nested
                 f"{where}.config is {values['config']!r}, and there is no file {made['config']}: "
                 "paths are relative to the grid's folder."
             )
+    if "checkpoint" in values:
+        made["checkpoint"] = str((folder / _text(values["checkpoint"], f"{where}.checkpoint")).absolute())
     if "max_steps" in values:
         made["max_steps"] = _number(values["max_steps"], f"{where}.max_steps", 1)
     if "options" in values:

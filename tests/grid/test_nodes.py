@@ -1,6 +1,7 @@
 """Expansion: what is shared, what a node's place depends on, and which data are there."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from cdsa_lightning.grid.facts import DataFacts, Facts
 from cdsa_lightning.grid.nodes import DONE, done_record, expand, finish
 from cdsa_lightning.grid.schedule import estimate, states
 from cdsa_lightning.grid.settings import read_grid
-from grid_files import write_grid
+from grid_files import CONFIGS, write_grid
 from training_data import TASK, write_npz
 
 
@@ -47,6 +48,36 @@ def test_the_order_of_arms_does_not_matter_and_repeated_ones_are_left_out(tmp_pa
     hopper = {"tasks": ["hopper-medium"], "sources": None, "baselines": {"random": {}}}  # its k2 is 0
     assert nodes_of(tmp_path, **hopper)[-1].settings["arms"] == ["base", "without_a1", "cdsa"]
     assert nodes_of(tmp_path, **hopper, arms=["without_a2"])[-1].settings["arms"] == ["cdsa"]
+
+
+def test_what_is_trained_already_is_taken_and_its_content_decides(tmp_path):
+    trained = {"bc": {"checkpoint": "runs/{task}/*/last.ckpt"}, "shortest_path": {}}
+
+    def cell():
+        nodes = nodes_of(tmp_path, baselines=trained)
+        assert [node.kind for node in nodes] == ["fit", "cell", "cell"]
+        return nodes[1]
+
+    missing = cell()
+    assert f"there is no checkpoint {tmp_path / 'runs' / TASK / '*' / 'last.ckpt'}" in missing.problem
+    for number in range(2):
+        file = tmp_path / "runs" / TASK / str(number) / "last.ckpt"
+        file.parent.mkdir(parents=True)
+        file.write_text(str(number))
+        os.utime(file, ns=(number, number))
+        assert (cell().problem, cell().about["checkpoint"]) == ("", str(file))  # the newest
+    before = cell().path
+    file.write_text("changed")
+    assert cell().path != before
+    assert set(cell().needs) == {"fit"}
+
+
+def test_a_task_may_be_trained_where_others_are_not_and_the_other_way_round(tmp_path):
+    (tmp_path / "bc.ckpt").touch()
+    how = {"checkpoint": "bc.ckpt", "by_task": {TASK: {"config": str(CONFIGS / "baselines" / "bc.yaml")}}}
+    assert [node.kind for node in nodes_of(tmp_path, baselines={"bc": how})] == ["train", "fit", "cell"]
+    how = {"config": str(CONFIGS / "baselines" / "bc.yaml"), "by_task": {TASK: {"checkpoint": "bc.ckpt"}}}
+    assert [node.kind for node in nodes_of(tmp_path, baselines={"bc": how})] == ["fit", "cell"]
 
 
 def test_other_settings_are_another_node_and_the_same_are_the_same(tmp_path):

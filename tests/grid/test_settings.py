@@ -57,6 +57,11 @@ def test_the_longest_beginning_of_a_task_wins(tmp_path):
         ({"baselines": ["bc"]}, r"baselines must be a mapping, got \['bc'\]"),
         ({"baselines": {"bc": {"confg": "x"}}}, "Unknown key of baselines.bc 'confg'. Did you mean 'config'"),
         ({"baselines": {"bc": {"config": "x.yaml"}}}, "baselines.bc.config is 'x.yaml', and there is no file"),
+        (
+            {"baselines": {"bc": {"config": "x.yaml", "checkpoint": "x"}}},
+            "baselines.bc names a config, which trains, and",
+        ),
+        ({"corrector": {"checkpoint": "x"}}, "Unknown key of corrector 'checkpoint'"),
         ({"baselines": {"bc": {"max_steps": 0}}}, "baselines.bc.max_steps must be a whole number of at least 1, got 0"),
         ({"baselines": {"bc": {"tasks": ["hopper"]}}}, r"baselines.bc.tasks\[0\] names 'hopper', and none of the grid"),
         ({"baselines": {"bc": {"by_task": {"hop": {}}}}}, "baselines.bc.by_task names 'hop'"),
