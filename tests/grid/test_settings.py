@@ -59,7 +59,7 @@ def test_the_longest_beginning_of_a_task_wins(tmp_path):
         ({"baselines": {"bc": {"config": "x.yaml"}}}, "baselines.bc.config is 'x.yaml', and there is no file"),
         (
             {"baselines": {"bc": {"config": "x.yaml", "checkpoint": "x"}}},
-            "baselines.bc names a config, which trains, and",
+            "bc names a config, which trains, and a checkpoint",
         ),
         ({"corrector": {"checkpoint": "x"}}, "Unknown key of corrector 'checkpoint'"),
         ({"baselines": {"bc": {"max_steps": 0}}}, "baselines.bc.max_steps must be a whole number of at least 1, got 0"),
