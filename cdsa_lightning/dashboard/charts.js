@@ -195,11 +195,16 @@ function dotChart(parent, caption, chart) {
   });
 }
 
+/** What is folded away under a word. */
+function folded(parent, title) {
+  const details = html("details", {}, parent);
+  html("summary", {}, details, title);
+  return details;
+}
+
 /** A table that is folded away beneath its charts. */
 function numbers(parent, header, rows) {
-  const details = html("details", {}, parent);
-  html("summary", {}, details, "Numbers");
-  const table = html("table", {}, html("div", { class: "scroll" }, details));
+  const table = html("table", {}, html("div", { class: "scroll" }, folded(parent, "Numbers")));
   const top = html("tr", {}, html("thead", {}, table));
   for (const name of header) html("th", { scope: "col" }, top, name);
   const body = html("tbody", {}, table);

@@ -29,11 +29,8 @@ const DRAW = { losses, scores, var: varCurves, cvar, violations, coefficients, a
 
 function draw() {
   const main = document.querySelector("main");
-  const open = new Set(
-    [...main.querySelectorAll("section")]
-      .filter((section) => section.querySelector("details[open]"))
-      .map((section) => section.id),
-  );
+  const name = (details) => `${details.closest("section").id} ${details.firstChild.textContent}`;
+  const open = new Set([...main.querySelectorAll("details[open]")].map(name));
   main.replaceChildren();
   if (data.problems.length) {
     const section = html("section", { id: "problems" }, main);
@@ -50,7 +47,7 @@ function draw() {
       body.replaceChildren();
       html("p", { class: "empty" }, body, "Nothing here for this choice.");
     }
-    if (open.has(panel.id)) for (const details of section.querySelectorAll("details")) details.open = true;
+    for (const details of section.querySelectorAll("details")) details.open = open.has(name(details));
   }
   document.getElementById("count").textContent =
     `${evaluations().length} of ${data.evaluations.length} evaluations and ${fits().length} of ${data.fits.length} fits are shown.`;

@@ -124,7 +124,10 @@ function losses(parent) {
 
 function scores(parent) {
   legend(parent, looks(BOTH));
-  return dots(parent, evaluations(), BOTH, "score", { interval: true, verdict: true });
+  const count = dots(parent, evaluations(), BOTH, "score", { interval: true, verdict: true });
+  const words = html("ul", {}, folded(parent, "In words"));
+  for (const one of evaluations()) html("li", {}, words, one.sentence);
+  return count;
 }
 
 function varCurves(parent) {

@@ -88,7 +88,13 @@ def test_a_tooltip_and_the_table_beneath_say_the_number(browser, file):
     )
     (row,) = [row for row in rows if row[3] == "shortest_path"]
     assert float(row[4]) == value and row[0] == RISKY
-    assert browser.run("document.querySelectorAll('main section:not(#pictures) details').length") >= 7
+    folded = (
+        "[...document.querySelectorAll('main section')].filter((s) => !s.querySelector('details')).map((s) => s.id)"
+    )
+    assert browser.run(folded) == ["pictures"]
+    assert "correction improved shortest_path: mean return" in browser.run(
+        "document.querySelector('#scores').textContent"
+    )
 
 
 def test_the_task_filter_leaves_its_task(browser, file):
@@ -128,6 +134,14 @@ def test_the_seed_filter_shows_that_seed_without_interval(browser, file):
     assert (browser.run(dots), browser.run(bars)) == (0, 0)
     assert marks(browser)["losses"] == 3
     assert len(browser.run(values)) == 4 and browser.run(values) != before
+
+
+def test_what_was_unfolded_stays_so_when_a_filter_changes(browser, file):
+    browser.open(file)
+    browser.run("document.querySelector('#var details').open = true")
+    choose(browser, "task", SCALED)
+    unfolded = "[...document.querySelectorAll('details[open]')].map((d) => d.closest('section').id)"
+    assert browser.run(unfolded) == ["var"]
 
 
 def test_older_evaluations_appear_when_asked_for(browser, file):
