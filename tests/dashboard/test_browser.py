@@ -65,6 +65,15 @@ def test_every_panel_is_drawn_without_a_word_in_the_console(browser, file, width
     assert (ground == "rgb(255, 255, 255)") is not dark
 
 
+def test_long_labels_leave_the_charts_their_width(browser, file):
+    browser.open(file, 400)
+    widths = browser.run(
+        "[...document.querySelectorAll('.charts.wide svg')].map((svg) => ["
+        "Math.min(...[...svg.querySelectorAll('.grid')].map((line) => line.x1.baseVal.value)), svg.clientWidth])"
+    )
+    assert len(widths) >= 6 and all(left < 0.3 * width for left, width in widths), widths
+
+
 def test_what_is_drawn_is_what_there_is(browser, file):
     browser.open(file)
     found = marks(browser)
