@@ -1,6 +1,7 @@
-"""`cdsa tune`: choose coefficients for a policy from data, and tell why; "no correction" is always a candidate.
+"""`cdsa tune`: choose coefficients for a policy, and tell why; "no correction" is always a candidate.
 
-The policy, the corrector and its data are found as `cdsa evaluate` finds them, which then takes the file written here:
+From data alone, by the returns of some episodes, or, with --with_env --trials, by a search in the environment. The
+policy, the corrector and its data are found as `cdsa evaluate` finds them, which then takes the file written here:
 `cdsa evaluate --coefficients runs/TASK/tune/DATE-TIME/coefficients.json`.
 """
 
@@ -15,17 +16,18 @@ from cdsa_lightning.commands.options import ROWS, SINGLE, Options, add_rows, bui
 from cdsa_lightning.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cdsa_lightning.audit import Measures
     from cdsa_lightning.commands.corrected import Corrected
+    from cdsa_lightning.commands.measured import Searched
     from cdsa_lightning.core.coefficients import Coefficients
-    from cdsa_lightning.core.policy import Policy
-    from cdsa_lightning.evaluation import Report
-    from cdsa_lightning.tuning import Choice, Returns
+    from cdsa_lightning.tuning import Choice, Outcome, Returns
 
 __all__ = ["TuneOptions", "main", "tune"]
 
 _SKIPPED = {"ablation", "wandb", "coefficients", *SINGLE}
-_EPISODES = 10
+_RETURN = "return"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,15 @@ class TuneOptions:
     selector: str = "auto"
     returns: str | None = None
     with_env: bool = False
+    trials: int | None = None
+    storage: str | None = None
+    objective: str | None = None
     rows: int = ROWS
+
+    @property
+    def asks_returns(self) -> bool:
+        """The choice is made by returns where there are any."""
+        return self.selector == "returns" or (self.selector == "auto" and self.trials is None)
 
 
 def main(argv: list[str]) -> None:
@@ -45,10 +55,16 @@ def main(argv: list[str]) -> None:
     about = "Choose coefficients for a policy from data, without its environment unless --with_env."
     parser = ArgumentParser(prog="cdsa tune", description=about, **STRICT)
     parser.add_class_arguments(Options, as_group=False, skip=_SKIPPED)
-    rules = "auto (by returns where there are any, else by data), returns, data or none."
+    rules = "auto (by the search, else by returns where there are any, else by data), returns, data or none."
     parser.add_argument("--selector", default="auto", help=rules)
     parser.add_argument("--returns", metavar="FILE", help="Returns of the policy's own episodes: .json, .npz or text.")
     parser.add_argument("--with_env", action="store_true", help="Measure them, and those of every candidate.")
+    trials = "With --with_env: search in the environment, with so many trials, the candidates the first of them."
+    parser.add_argument("--trials", type=int | None, default=None, help=trials)
+    storage = "Where trials are kept and go on: a file or a data base's URL; by default trials.db beside the result."
+    parser.add_argument("--storage", type=str | None, default=None, metavar="FILE|URL", help=storage)
+    goal = "What is searched for: return (the default), cvar_10 or violation."
+    parser.add_argument("--objective", type=str | None, default=None, help=goal)
     add_rows(parser)
     given = vars(parse(parser, spell_out(argv)))
     tune(build(Options, given), build(TuneOptions, given))
@@ -62,43 +78,41 @@ def tune(options: Options, own: TuneOptions) -> Choice:
     """
     from cdsa_lightning.audit import Reference, audit
     from cdsa_lightning.commands.corrected import find_corrected
-    from cdsa_lightning.tuning import Choice, Returns, candidates, choose, data_rule, effect, read_returns
+    from cdsa_lightning.commands.tuned import keep
+    from cdsa_lightning.runs import new_run
+    from cdsa_lightning.tuning import candidates, check_search, effect
 
-    _check(options, own)
-    given = read_returns(own.returns) if own.returns else None
+    given = _check(options, own)
     subject = find_corrected(options)
-    baseline, corrected = subject.baseline, subject.policy
-    compares = own.selector in ("returns", "auto") and (own.with_env or given is not None)
-    if compares:
+    if own.asks_returns and (own.with_env or given is not None):
         _same_task(subject)  # before episodes that would say nothing
-    found = candidates(corrected.corrector, corrected.coefficients)
-    reference = Reference(corrected.corrector, subject.data, corrected.coefficients, own.rows, options.seed)
-    measures = audit(corrected.policy, reference, found["none"], seed=options.seed).measures
-    effects = {
-        name: effect(corrected.policy, corrected.corrector, c, reference, options.seed) for name, c in found.items()
-    }
-    report = _measured(options, subject, found) if own.with_env else None
-    if report is not None:
-        given = report.arms[baseline].returns.reshape(-1)
-    returns = None
-    if compares and given is not None:
-        returns = Returns(given, float(subject.data.episode_returns(whole_only=True).mean()))
-    name, rule, reason = choose(own.selector, found, measures, returns)
-    choice = Choice(found[name], name, rule, reason, subject.task.name, baseline)
+    policy, corrector, coefficients = subject.policy.policy, subject.policy.corrector, subject.policy.coefficients
+    found = candidates(corrector, coefficients)
+    if own.trials is not None:
+        check_search(own.trials, own.objective or _RETURN, found)
+    reference = Reference(corrector, subject.data, coefficients, own.rows, options.seed)
+    measures = audit(policy, reference, found["none"], seed=options.seed).measures
+    directory = Path(options.output) if options.output else new_run(subject.task.name, "tune", options.runs)
+    searched, outcomes = _episodes(options, own, subject, found, directory)
+    returns = _returns(subject, given if outcomes is None else outcomes["none"].returns.reshape(-1))
+    choice, environment = _choose(options, own, subject, found, measures, returns, searched, outcomes)
+    shown = searched.shown if searched else found
+    effects = {name: effect(policy, corrector, c, reference, options.seed) for name, c in shown.items()}
     said = {
         **choice.to_json(),
         "measures": asdict(measures) | {"kind": measures.kind},
         "returns": returns.to_json() if returns else None,
-        "candidates": {key: {"coefficients": found[key].to_dict(), **e.to_json()} for key, e in effects.items()},
-        "environment": _compared(report, baseline, found, name, data_rule(measures, found)[0]) if report else None,
+        "candidates": {key: {"coefficients": shown[key].to_dict(), **e.to_json()} for key, e in effects.items()},
+        "environment": environment,
         "about": {**subject.about, "rows": own.rows, "asked": own.selector},
     }
-    _keep(said, options, measures, returns)
+    keep(said, directory, measures, returns, options.quiet)
     return choice
 
 
-def _check(options: Options, own: TuneOptions) -> None:
-    from cdsa_lightning.tuning import SELECTORS
+def _check(options: Options, own: TuneOptions) -> np.ndarray | None:
+    """The returns that were given, if any; what contradicts itself is refused."""
+    from cdsa_lightning.tuning import SELECTORS, read_returns
 
     if own.selector not in SELECTORS:
         raise unknown_name("selector", own.selector, SELECTORS)
@@ -106,24 +120,12 @@ def _check(options: Options, own: TuneOptions) -> None:
         raise InputError("--with_env measures the returns that --returns names: give one of the two.")
     if options.episodes is not None and not own.with_env:
         raise InputError("--episodes are run in the environment: add --with_env.")
-
-
-def _measured(options: Options, subject: Corrected, found: dict[str, Coefficients]) -> Report:
-    """Episodes of the baseline and of every candidate."""
-    from cdsa_lightning.core.corrector import CorrectedPolicy
-    from cdsa_lightning.evaluation import Evaluator
-
-    baseline, corrected = subject.baseline, subject.policy
-    episodes = _EPISODES if options.episodes is None else options.episodes
-    arms: dict[str, Policy] = {baseline: corrected.policy}
-    for name, coefficients in found.items():
-        if not coefficients.changes_nothing:
-            arms[_arm(baseline, name)] = CorrectedPolicy(corrected.policy, corrected.corrector, coefficients)
-    return Evaluator(subject.task, episodes, options.seed, env_kwargs=options.env_kwargs).run(arms)
-
-
-def _arm(baseline: str, name: str) -> str:
-    return baseline if name == "none" else f"cdsa({baseline}) {name}"
+    if own.trials is not None and not own.with_env:
+        raise InputError("--trials are run in the environment: add --with_env.")
+    for name in ("storage", "objective"):
+        if getattr(own, name) is not None and own.trials is None:
+            raise InputError(f"--{name} is for a search: add --trials 40, for instance.")
+    return read_returns(own.returns) if own.returns else None
 
 
 def _same_task(subject: Corrected) -> None:
@@ -136,55 +138,53 @@ def _same_task(subject: Corrected) -> None:
         )
 
 
-def _compared(
-    report: Report, baseline: str, found: dict[str, Coefficients], chosen: str, by_data: str
-) -> dict[str, Any]:
-    """The mean return of every candidate, and what the choice and the data rule leave to the best of them."""
-    means = {name: report.statistics[_arm(baseline, name)]["return"] for name in found}
-    best = max(means, key=lambda name: means[name])
-    return {
-        "episodes_per_seed": report.arms[baseline].returns.shape[1],
-        "mean_return": means,
-        "best": best,
-        "regret": means[best] - means[chosen],
-        "data_rule": by_data,
-        "data_rule_regret": means[best] - means[by_data],
-        "differences": [{"arm": d.arm, "mean_return": vars(d.mean), "verdict": d.verdict} for d in report.differences],
-    }
+def _episodes(
+    options: Options, own: TuneOptions, subject: Corrected, found: dict[str, Coefficients], directory: Path
+) -> tuple[Searched | None, dict[str, Outcome] | None]:
+    """The search, and the episodes of the candidates, as far as they are asked for."""
+    from cdsa_lightning.commands.measured import measure_candidates, run_search
+
+    if own.trials is not None:
+        storage = own.storage or str(directory / "trials.db")
+        searched = run_search(options, subject, found, own.trials, storage, own.objective or _RETURN)
+        return searched, searched.outcomes
+    return None, measure_candidates(options, subject, found) if own.with_env else None
 
 
-def _keep(said: dict[str, Any], options: Options, measures: Measures, returns: Returns | None) -> None:
-    """coefficients.json, the picture, and the terminal."""
-    from rich.console import Console
+def _returns(subject: Corrected, values: np.ndarray | None) -> Returns | None:
+    """The policy's returns beside those of the data, where both are there and of one task."""
+    from cdsa_lightning.tuning import Returns
 
-    from cdsa_lightning.commands.output import table
-    from cdsa_lightning.files import write_json
-    from cdsa_lightning.plots.tuning import tuning_figure
-    from cdsa_lightning.records import save_figures
-    from cdsa_lightning.runs import new_run
+    if values is None or subject.policy.corrector.info.get("task") != subject.task.name:
+        return None
+    return Returns(values, float(subject.data.episode_returns(whole_only=True).mean()))
 
-    name, task, measured = said["name"], said["task"], said["environment"]
-    directory = Path(options.output) if options.output else new_run(task, "tune", options.runs)
-    paths = [write_json(said, directory / "coefficients.json")]
-    numbers = measured["mean_return"] if measured else {key: e["r"] for key, e in said["candidates"].items()}
-    limit = ("mean return of the data", returns.data_mean) if measured and returns else None
-    title, label = f"{said['baseline']} on {task}", "mean return" if measured else "r of the corrected actions"
-    paths += save_figures({"tune": tuning_figure(measures, numbers, name, label, limit, title)}, directory)
-    if options.quiet:
-        return
-    columns = ["", "r", "f99", "mean drift", "drift below 0", *(["mean return"] if measured else [])]
-    shown = table("Candidates, in states of the data", *columns)
-    for key, effect in said["candidates"].items():
-        drift = effect["drift"]
-        drifts = (f"{drift['mean']:+.3f}", f"{drift['negative_share']:.1%}") if drift["corrections"] else ("", "")
-        cells = (f"{key} *" if key == name else key, f"{effect['r']:.3f}", f"{effect['f99']:.1%}", *drifts)
-        shown.add_row(*cells, *([f"{numbers[key]:.1f}"] if measured else []))
-    Console().print(shown)
-    lines = [f"Chosen: {name}. {said['reason']}"]
-    if measured:
-        lines.append(
-            f"Best in {measured['episodes_per_seed']} episodes per seed: {measured['best']}; the choice is "
-            f"{measured['regret']:.1f} below it, the data rule's ({measured['data_rule']}) "
-            f"{measured['data_rule_regret']:.1f}."
-        )
-    print("\n".join([*lines, *map(str, paths)]))
+
+def _choose(
+    options: Options,
+    own: TuneOptions,
+    subject: Corrected,
+    found: dict[str, Coefficients],
+    measures: Measures,
+    returns: Returns | None,
+    searched: Searched | None,
+    outcomes: dict[str, Outcome] | None,
+) -> tuple[Choice, dict[str, Any] | None]:
+    """The choice, and what was measured in the environment as plain values."""
+    from cdsa_lightning.commands.measured import compared, judged
+    from cdsa_lightning.tuning import Choice, choose, data_rule, return_rule
+
+    by_rule = {"data": data_rule(measures, found)[0]}
+    if returns is not None:
+        by_rule["returns"] = return_rule(returns, found)[0]
+    judgement, search = judged(options, subject, searched, by_rule) if searched else (None, None)
+    if judgement is not None and own.selector == "auto":
+        name, rule, reason = judgement.name, "search", judgement.reason
+    else:
+        name, rule, reason = choose(own.selector, found, measures, returns)
+    coefficients = (searched.shown if searched else found)[name]
+    choice = Choice(coefficients, name, rule, reason, subject.task.name, subject.baseline)
+    if outcomes is None:
+        return choice, None
+    environment = compared(subject.baseline, outcomes, name, by_rule["data"])
+    return choice, environment | ({"search": search} if search else {})
