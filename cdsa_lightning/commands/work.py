@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped,unused-ignore]
 
+from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import whole_file
 from cdsa_lightning.grid.facts import Facts
@@ -206,9 +207,20 @@ def _evaluate(node: Node, root: Path) -> dict[str, Any]:
         if said is None:
             raise InputError(f"{path} is needed and not done.")
         files[kind] = root / path / said["made"]["file"]
-    given = node.about.get("checkpoint")
-    evaluate_cell(node, root / node.path, Path(given) if given else files["train"], files["fit"])
+    evaluate_cell(node, root / node.path, _given_checkpoint(node) or files["train"], files["fit"])
     return {"file": RECORD}
+
+
+def _given_checkpoint(node: Node) -> Path | None:
+    """The file that a grid names instead of training; seen to be that of the plan."""
+    if not node.about.get("checkpoint"):
+        return None
+    path = Path(node.about["checkpoint"])
+    if not path.exists():
+        raise InputError(f"On {platform.node()} there is no checkpoint {path}. Bring it there, to every machine.")
+    if checkpoint_sha256(path) != node.settings["checkpoint"]:
+        raise InputError(f"The checkpoint {path} on {platform.node()} is another than that of the plan.")
+    return path
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from cdsa_lightning.checkpoints import read_checkpoint
+from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.commands import fit, work
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.grid.cells import read_record
@@ -140,3 +142,19 @@ def test_what_cannot_be_made_far_away_is_told(plan, tmp_path):
     assert not (tmp_path / "elsewhere").exists()
     with pytest.raises(InputError, match=r"Cannot reach .*train/risky-pointmass/bc-.*/done.json"):
         work.do_far(cell, storage.url, mark)
+
+
+def test_another_checkpoint_than_the_one_of_the_plan_is_refused(plan, tmp_path):
+    train, cell, *_ = plan
+    work.do(train, tmp_path)
+    path = tmp_path / train.path / done_record(tmp_path, train.path)["made"]["file"]
+    given = replace(cell, needs={}, about=cell.about | {"checkpoint": str(path)})
+    given = replace(given, settings=cell.settings | {"checkpoint": checkpoint_sha256(path)})
+    work.do(given, tmp_path)
+    with path.open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(InputError, match="The checkpoint .*last.ckpt on .* is another than that of the plan"):
+        work.do(given, tmp_path)
+    path.unlink()
+    with pytest.raises(InputError, match="there is no checkpoint .*last.ckpt. Bring it there"):
+        work.do(given, tmp_path)
