@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 from wandb.proto import wandb_internal_pb2
 
@@ -19,6 +20,8 @@ def records(path):
             continue
         _, length, kind = _HEADER.unpack_from(content, at)
         at += _HEADER.size
+        if at + length > len(content):  # it is being written
+            return
         parts = content[at : at + length] if kind in (_FULL, _FIRST) else parts + content[at : at + length]
         at += length
         if kind in (_FULL, _LAST):
@@ -27,10 +30,21 @@ def records(path):
             yield record
 
 
+def finished(path, patience=120):
+    """The records of a run that has ended: another process writes them, shortly after the end."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        found = list(records(path))
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} was not written to its end within {patience} seconds.")
+
+
 def logged(path):
     """The keys that a run logged, and its configuration."""
     keys, config = set(), {}
-    for record in records(path):
+    for record in finished(path):
         for item in record.history.item:
             keys.add(item.key or item.nested_key[0])  # a picture is kept as the parts of its key
         for item in (*record.run.config.update, *record.config.update):
