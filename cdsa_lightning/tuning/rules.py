@@ -5,7 +5,7 @@ r"""Two rules for when to correct; "no correction" is always an answer.
     data       from states of the data alone (`cdsa_lightning.audit`), the first that applies:
                r <= 1.1 and f99 <= .015               none: the policy acts as the data do
                rho < .5 or r sqrt(1 - rho) >= 1.4     ann3: the deviation is noise, or there is more than in the data
-               f99 < .3                               gate90: few actions lie outside
+               f99 < .15                              gate90: few actions lie outside
                else                                   none: systematically outside, for better or worse; only returns
                                                       can tell
 

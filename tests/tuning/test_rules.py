@@ -20,8 +20,8 @@ def measures(r, rho=1.0, f99=0.0, sigma=0.4):
         (0.4, 1.0, 0.0, "none", "acts as the data do"),
         (1.1, 0.0, 0.015, "none", "nothing to correct"),
         (1.11, 0.49, 0.0, "ann3", "is noisy around the data"),
-        (1.11, 0.5, 0.29, "gate90", "leaves the data mildly"),
-        (1.11, 0.5, 0.3, "none", "systematically outside the data"),
+        (1.11, 0.5, 0.149, "gate90", "leaves the data mildly"),
+        (1.11, 0.5, 0.15, "none", "systematically outside the data"),
         (0.65, 1.0, 0.016, "gate90", "leaves the data mildly"),  # a deterministic policy of another behaviour
         (4.3, 0.9, 0.9, "none", "systematically outside the data"),  # noise 1.36
         (4.5, 0.9, 0.9, "ann3", "noise 1.42"),  # mostly systematic, and yet noisier than the data
