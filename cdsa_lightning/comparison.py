@@ -16,9 +16,11 @@ ARMS = ("base", "without_a1", "without_a2", "cdsa")
 
 
 def corrections(whole: Coefficients) -> dict[str, Coefficients]:
-    """The coefficients of each corrected arm; one that would repeat the whole correction is left out."""
-    parts = {"without_a1": replace(whole, k1=0.0), "without_a2": replace(whole, k2=0.0)}
-    return {"cdsa": whole} | {arm: part for arm, part in parts.items() if part != whole}
+    """The coefficients of each corrected arm; where one term is off, leaving out either would repeat another arm."""
+    parts = {"cdsa": whole}
+    if whole.k1 and whole.k2 and whole.a2 != "off":
+        parts |= {"without_a1": replace(whole, k1=0.0), "without_a2": replace(whole, k2=0.0)}
+    return parts
 
 
 def arm_name(arm: str, baseline: str) -> str:

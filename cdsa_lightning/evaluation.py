@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cdsa_lightning.comparison import baseline_of
+from cdsa_lightning.comparison import arm_name, baseline_of
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.metrics.bootstrap import Interval, Verdict, bootstrap_difference, verdict
@@ -155,11 +155,12 @@ class Report:
         return {key: value for key, value in flat.items() if math.isfinite(value)}
 
     def sentence(self) -> str:
-        """The verdict in plain words; without a corrected arm, what each arm returned."""
+        """The verdict on the whole correction in plain words; without a corrected arm, what each arm returned."""
         if not self.differences:
             arms = (f"{name} returned {values['return']:.1f}" for name, values in self.statistics.items())
             return f"On {self.task.name}, {', '.join(arms)}."
-        return self._verdict(self.differences[0])
+        whole = (gap for gap in self.differences if gap.arm == arm_name("cdsa", gap.baseline))
+        return self._verdict(next(whole, self.differences[0]))
 
     def _verdict(self, difference: Difference) -> str:
         before, after = self.statistics[difference.baseline], self.statistics[difference.arm]

@@ -15,9 +15,9 @@ def test_each_part_sets_one_weight_to_zero_and_nothing_else():
     }
 
 
-@pytest.mark.parametrize("weights, left", [((1.0, 0.0), "without_a1"), ((0.0, 1.0), "without_a2")])
-def test_what_would_repeat_the_whole_correction_is_left_out(weights, left):
-    assert list(corrections(Coefficients(*weights, a2="residual"))) == ["cdsa", left]
+@pytest.mark.parametrize("k1, k2, a2", [(1.0, 0.0, "paper"), (0.0, 1.0, "residual"), (1.0, 1.0, "off")])
+def test_where_one_term_is_off_nothing_can_be_left_out(k1, k2, a2):
+    assert list(corrections(Coefficients(k1=k1, k2=k2, a2=a2))) == ["cdsa"]
 
 
 @pytest.mark.parametrize("baseline", ["iql", "iql+noise(0.3)", "a(b)"])

@@ -103,6 +103,12 @@ def test_sentence_says_verdict_numbers_and_risk():
     assert text.endswith("episodes in a risk region 50.0% -> 0.0%.")
 
 
+def test_sentence_speaks_of_the_whole_correction_wherever_it_stands():
+    arms = {"iql": [[0.0, 1.0] * 10], "cdsa(iql) without a1": [[0.0, 1.0] * 10], "cdsa(iql)": [[9.0, 8.0] * 10]}
+    report = Report(RAW, {name: episodes(values) for name, values in arms.items()})
+    assert "correction improved iql: mean return 0.5 -> 8.5" in report.sentence()
+
+
 def test_sentence_without_a_corrected_arm_says_what_the_arms_returned():
     assert Report(RAW, {"iql": episodes([[1, 2]])}).sentence() == "On raw, iql returned 1.5."
 

@@ -96,6 +96,8 @@ def make_arms(options: Options, subject: Subject) -> tuple[dict[str, Policy], di
     path, corrector = _corrector(options, subject)
     coefficients = _coefficients(options, subject, corrector)
     parts = corrections(coefficients)
+    if options.ablation and len(parts) == 1:
+        subject.notes.append("              Of a1 and a2 one is off already: --ablation has nothing to leave out.")
     for arm in parts if options.ablation else ["cdsa"]:
         arms[arm_name(arm, name)] = CorrectedPolicy(policy, corrector, parts[arm])
     about |= {"corrector": _text(path), "coefficients": coefficients.to_dict(), "corrector_header": corrector.info}

@@ -131,10 +131,15 @@ def test_noise_is_part_of_the_baseline_that_is_corrected():
     assert isinstance(made["cdsa(shortest_path+noise(0.3))"].policy, NoisyPolicy)
 
 
-def test_ablation_leaves_out_what_is_zero_already():
+def test_ablation_leaves_out_either_term_where_both_are_on():
     kept("1")
-    made, _, _ = arms(baseline="shortest_path", ablation=True, k2=0.0)
-    assert list(made) == ["shortest_path", "cdsa(shortest_path)", "cdsa(shortest_path) without a1"]
+    made, _, notes = arms(baseline="shortest_path", ablation=True)
+    name = "cdsa(shortest_path)"
+    assert list(made) == ["shortest_path", name, f"{name} without a1", f"{name} without a2"]
+    assert "nothing to leave out" not in notes
+    made, _, notes = arms(baseline="shortest_path", ablation=True, k2=0.0)
+    assert list(made) == ["shortest_path", name]
+    assert "--ablation has nothing to leave out" in notes
 
 
 def test_one_corrector_serves_every_task_on_its_map():
