@@ -15,7 +15,13 @@ import torch
 from cdsa_lightning.cli import main
 
 ROOT = Path(__file__).parents[1]
-SMALLER = {"--steps": "3000", "--trainer.max_steps": "20", "--data.random_steps": "50"}
+SMALLER = {
+    "--steps": "3000",
+    "--trainer.max_steps": "20",
+    "--data.random_steps": "50",
+    "--trials": "6",
+    "--episodes": "2",
+}
 ALSO = {
     "fit": ["--trainer.max_steps", "20"],
     "evaluate": ["--episodes", "2"],
