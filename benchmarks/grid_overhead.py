@@ -1,10 +1,11 @@
 r"""What `cdsa benchmark` costs beside the same commands by hand: seconds of whole process trees, as ratios.
 
-Risky PointMass, its safe data collected on the spot: BC and a corrector are fitted, BC and the straight line evaluated
-with all four arms, 200 episodes each, pictures included. By hand that is two `cdsa fit` and two `cdsa evaluate`, one after
-the other; the grid does it with one worker, and adds its plan, its records, tables and pictures. A command takes seconds
-to import what it needs; the grid's worker does so once. What is left of the comparison without that advantage is told by
-a third way, a script that calls the four commands in one process. The three alternate.
+Risky PointMass, its safe data collected on the spot: BC and a corrector are fitted, BC and the straight line
+evaluated with all four arms, 200 episodes each, pictures included. By hand that is two `cdsa fit` and two `cdsa
+evaluate`, one after the other; the grid does it with one worker, and adds its plan, its records, tables and pictures.
+A command takes seconds to import what it needs; the grid's worker does so once. What is left of the comparison
+without that advantage is told by a third way, a script that calls the four commands in one process. The three
+alternate.
 
     python benchmarks/grid_overhead.py [--repeats 3] [--steps 2000]
 """

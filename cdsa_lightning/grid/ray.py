@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ __all__ = ["RayExecutor"]
 _RETRIES = 5  # of a call whose machine or process was lost
 _PATIENCE = 60.0  # seconds for calls to write their checkpoints after Ctrl-C
 _PASSED = ("MINARI_DATASETS_PATH", "D4RL_DATASET_DIR")  # where data lie
+_RECORD = "ray_current_cluster"
 _REMEDY = (
     "Start one with 'ray start --head' here and 'ray start --address HOST:6379' on the other machines, name another "
     "with --address HOST:PORT, or leave --address out."
@@ -105,25 +107,38 @@ def _import_ray() -> ModuleType:
 
 
 def _join(ray: ModuleType, address: str | None) -> None:
-    _reach(address or os.environ.get("RAY_ADDRESS") or "auto")
+    given = address or os.environ.get("RAY_ADDRESS")
+    if given in (None, "auto"):
+        left = _recorded()
+        if left and _silence(left):  # of a cluster that ended without 'ray stop'
+            if given:
+                raise InputError(f"No Ray cluster at {left}, which {_RECORD} names: {_silence(left)}. {_REMEDY}")
+            given = "local"
+    elif given != "local" and (reason := _silence(given)):
+        raise InputError(f"No Ray cluster at {given}: {reason}. {_REMEDY}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of a cluster that starts here: nobody was asked
     try:
-        ray.init(address, log_to_driver=False, logging_level=logging.WARNING)
-    except (OSError, RuntimeError, ValueError, ImportError, SystemExit) as error:
+        ray.init(given, log_to_driver=False, logging_level=logging.WARNING)
+    except (OSError, RuntimeError, ValueError, ImportError, SystemExit, ray.exceptions.RayError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"No Ray cluster at {address or 'hand'}: {reason}. {_REMEDY}") from None
+        raise InputError(f"No Ray cluster at {given or 'hand'}: {reason}. {_REMEDY}") from None
 
 
-def _reach(address: str) -> None:
-    """See that somebody listens there: Ray itself would try for minutes, and then end the program."""
+def _recorded() -> str | None:
+    """The cluster that 'ray start' began last on this machine."""
+    try:
+        return Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", _RECORD).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+
+
+def _silence(address: str) -> str:
+    """Why nobody answers at `address`; empty where somebody does. Ray would try for minutes, and end the program."""
     host, _, port = address.rpartition("://")[2].rpartition(":")
-    if address in ("auto", "local"):
-        return
     if not host or not port.isdigit():
-        raise InputError(f"--address must be HOST:PORT or auto, got {address!r}. {_REMEDY}")
+        return "an address is HOST:PORT or auto"
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"No Ray cluster at {address}: {getattr(error, 'strerror', None) or error}. {_REMEDY}"
-        ) from None
+        return getattr(error, "strerror", None) or str(error)
+    return ""

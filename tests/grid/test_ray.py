@@ -6,11 +6,12 @@ import sys
 import time
 
 import pytest
+import ray
 from ray.cluster_utils import Cluster
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.grid.local import WorkError
-from cdsa_lightning.grid.ray import RayExecutor
+from cdsa_lightning.grid.ray import RayExecutor, _join
 
 KILL_ONCE = "import os, pathlib; p = pathlib.Path({!r}); p.exists() or (p.touch(), os.kill(os.getpid(), 9))"
 TELL = "import os, pathlib; pathlib.Path({!r}).write_text(str([os.environ.get(k) for k in {!r}]))"
@@ -89,6 +90,26 @@ def test_a_cluster_that_is_not_there_is_told_at_once(monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", nobody)
         with pytest.raises(InputError, match=f"No Ray cluster at {nobody}"):
             RayExecutor()
+
+
+def test_a_cluster_that_ended_without_a_word_is_not_waited_for(monkeypatch, tmp_path):
+    """Ray keeps the address of the last cluster of a machine, and would call there for minutes."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(ray, "init", lambda given, **_: asked.append(given))
+    (tmp_path / "ray").mkdir()
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{held.getsockname()[1]}"
+        (tmp_path / "ray" / "ray_current_cluster").write_text(nobody)
+        with pytest.raises(InputError, match=f"No Ray cluster at {nobody}, which ray_current_cluster names"):
+            _join(ray, "auto")
+        _join(ray, None)
+        held.listen()
+        _join(ray, None)
+        _join(ray, "auto")
+    assert asked == ["local", None, "auto"]
 
 
 @pytest.mark.parametrize("given", ["somewhere", "host:", ":6379", "host:http", "127.0.0.1:99999"])
