@@ -1,9 +1,11 @@
 """`cdsa benchmark --executor ray`: a grid on the machines of a Ray cluster, one of which is lost in the middle."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -52,36 +54,64 @@ def test_a_grid_on_a_cluster_meets_in_a_storage(tmp_path, capsys):
     assert "to do: failed before, " in out
 
 
+def longer(folder):
+    """The grid of `write_grid` with trainings of some seconds."""
+    values = yaml.safe_load(write_grid(folder).read_text())
+    training = {"max_steps": 2000, "options": {"data.batch_size": 64, "checkpoint_every": 100}}
+    baselines = {**values["baselines"], "bc": values["baselines"]["bc"] | training}
+    return write_grid(folder, baselines=baselines, corrector=values["corrector"] | training)
+
+
+@contextmanager
+def two_nodes(folder):
+    """A cluster of two, the second with a scratch folder of its own."""
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+    try:
+        yield cluster, cluster.add_node(num_cpus=1, env_vars={"TMPDIR": str(scratch)}), scratch
+    finally:
+        cluster.shutdown()
+
+
+def wait_for_a_checkpoint(scratch, process):
+    while not list(scratch.glob("cdsa-*/*/*/*/**/last.ckpt")):  # it is in the middle of a training
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["", "file://"])
 def test_a_machine_is_lost_and_every_cell_is_there_once(tmp_path, url):
-    training = {"max_steps": 2000, "options": {"data.batch_size": 64, "checkpoint_every": 100}}
-    grid = write_grid(tmp_path)
-    values = {key: {**value} for key, value in yaml.safe_load(grid.read_text()).items() if isinstance(value, dict)}
-    values["baselines"]["bc"] |= training
-    values["corrector"] |= training
-    grid = write_grid(tmp_path, baselines=values["baselines"], corrector=values["corrector"])
-    undisturbed, output = tmp_path / "undisturbed", tmp_path / "out"
+    grid, undisturbed, output = longer(tmp_path), tmp_path / "undisturbed", tmp_path / "out"
     assert ended(start(grid, undisturbed))[0] == 0
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
-    try:
-        lost = cluster.add_node(num_cpus=1, env_vars={"TMPDIR": str(scratch)})
+    with two_nodes(tmp_path) as (cluster, lost, scratch):
         process = start(grid, url + str(output), "--executor", "ray", "--address", cluster.address)
-        while not list(scratch.glob("cdsa-*/*/*/*/**/last.ckpt")):  # it is in the middle of a training
-            assert process.poll() is None
-            time.sleep(0.05)
+        wait_for_a_checkpoint(scratch, process)
         cluster.remove_node(lost, allow_graceful=False)
         status, out, err = ended(process)
-    finally:
-        cluster.shutdown()
     assert (status, err) == (0, "")
     assert "Ray: 2 machines with 2 CPUs" in out
     assert "2 of 2 cells are done." in out
     assert out.count("\ndone ") == 4  # each node, once
     assert len(list(output.glob(f"cell/*/*/{RECORD}"))) == 2
     assert same_records(undisturbed, output)
+
+
+@pytest.mark.slow
+def test_interrupted_a_grid_keeps_checkpoints_in_the_storage_and_goes_on(tmp_path):
+    grid, output = longer(tmp_path), tmp_path / "out"
+    with two_nodes(tmp_path) as (cluster, _, scratch):
+        words = ("--executor", "ray", "--address", cluster.address)
+        process = start(grid, f"file://{output}", *words)
+        wait_for_a_checkpoint(scratch, process)
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 130
+        kept = list(output.glob("*/*/*/**/last.ckpt"))
+        assert kept
+        assert ended(start(grid, f"file://{output}", *words))[0] == 0
+    assert set(kept) <= set(output.glob("*/*/*/**/last.ckpt"))  # the same runs, gone on with
+    assert len(list(output.glob("*/*/*/**/last.ckpt"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -23,14 +23,18 @@ from grid_files import CONFIGS, write_grid
 SHORT = {"data.batch_size": 16, "checkpoint_every": 10, "model.inner_steps": 10}
 
 
-@pytest.fixture
-def plan(tmp_path):
-    """BC, its training and its evaluation; and the storage in which they meet."""
-    bc = {"config": str(CONFIGS / "baselines" / "bc.yaml"), "max_steps": 40, "options": SHORT}
-    grid = read_grid(write_grid(tmp_path, baselines={"bc": bc}, corrector=None, arms=["base"]))
+def planned(tmp_path, name, config, **options):
+    """A baseline's training and its evaluation; and the storage in which they meet."""
+    how = {"config": str(CONFIGS / "baselines" / config), "max_steps": 40, "options": SHORT | options}
+    grid = read_grid(write_grid(tmp_path, baselines={name: how}, corrector=None, arms=["base"]))
     train, cell = expand(grid, Facts(grid.sources))
     storage = Storage(f"file://{tmp_path / 'kept'}")
     return train, cell, storage, storage.mark()
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return planned(tmp_path, "bc", "bc.yaml")
 
 
 def checkpoints(storage):
@@ -93,6 +97,18 @@ def test_a_training_that_was_cut_off_goes_on_from_the_storage(plan, tmp_path, mo
     assert ("Starts anew: " in (tmp_path / "kept" / train.path / "log.txt").read_text()) == damaged
     (last,) = checkpoints(storage)
     assert last == first or damaged  # one run, gone on with
+    work.do(train, tmp_path / "here")
+    assert same_weights(weights(tmp_path / "here", train), weights(tmp_path / "kept", train))
+
+
+def test_experience_of_its_own_goes_along_with_a_training_that_was_cut_off(tmp_path, monkeypatch):
+    train, _, storage, mark = planned(tmp_path, "sac", "sac_risky.yaml", **{"data.random_steps": 32})
+    with monkeypatch.context() as patch:
+        cut(patch, 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            work.do_far(train, storage.url, mark)
+    assert any("/replay/rows-" in name for name in storage.names())
+    work.do_far(train, storage.url, mark)
     work.do(train, tmp_path / "here")
     assert same_weights(weights(tmp_path / "here", train), weights(tmp_path / "kept", train))
 
