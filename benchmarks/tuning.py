@@ -79,7 +79,7 @@ def judge(line):
         "none": "none",
         "always": restoring,
         "data": data_rule(Measures(**line["measures"]), returns)[0],
-        "returns": return_rule(Returns(ten, line["data_mean"]), returns)[0],
+        "returns": return_rule(Returns(ten, line["data_mean"]), returns, Measures(**line["measures"]))[0],
         "oracle": max(gains, key=lambda key: gains[key][0]),
     }
     return chosen, gains, returns["none"].mean().item()

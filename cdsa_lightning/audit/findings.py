@@ -13,6 +13,7 @@ __all__ = [
     "INSIDE_R",
     "KINDS",
     "MILD_F99",
+    "NOISY_BIAS",
     "NOISY_RHO",
     "NOISY_SHARE",
     "Audit",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 INSIDE_R, INSIDE_F99 = 1.1, 0.015
-NOISY_RHO, NOISY_SHARE = 0.5, 1.4
+NOISY_RHO, NOISY_SHARE, NOISY_BIAS = 0.5, 1.4, 4.0
 MILD_F99 = 0.15
 """What is called inside the data, noisy, and mildly outside; docs/results.md says how well it decides."""
 
@@ -52,11 +53,16 @@ class Measures:
         return self.r * math.sqrt(max(1.0 - self.rho, 0.0))
 
     @property
+    def bias(self) -> float:
+        """The systematic share of it over all predicted noise of the data's actions: r sqrt(rho)."""
+        return self.r * math.sqrt(max(self.rho, 0.0))
+
+    @property
     def kind(self) -> str:
         """Which of `KINDS`, tested in their order."""
         if self.r <= INSIDE_R and self.f99 <= INSIDE_F99:
             return "inside"
-        if self.rho < NOISY_RHO or self.noise >= NOISY_SHARE:
+        if self.rho < NOISY_RHO or (self.noise >= NOISY_SHARE and self.bias < NOISY_BIAS):
             return "noisy"
         return "mild" if self.f99 < MILD_F99 else "systematic"
 

@@ -176,7 +176,7 @@ def _choose(
 
     by_rule = {"data": data_rule(measures, found)[0]}
     if returns is not None:
-        by_rule["returns"] = return_rule(returns, found)[0]
+        by_rule["returns"] = return_rule(returns, found, measures)[0]
     judgement, search = judged(options, subject, searched, by_rule) if searched else (None, None)
     if judgement is not None and own.selector == "auto":
         name, rule, reason = judgement.name, "search", judgement.reason

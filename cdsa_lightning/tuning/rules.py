@@ -1,10 +1,12 @@
 r"""Two rules for when to correct; "no correction" is always an answer.
 
-    returns    correct if and only if the policy's mean return is below that of the data: a correction restores what the
-               data's behaviour reaches, from below and from above. Ten episodes suffice.
+    returns    correct if and only if the policy's mean return is below that of the data, unless it acts systematically
+               far outside (r sqrt(rho) >= 2.7): a correction restores what the data's behaviour reaches, from below and
+               from above, where the way back is short. Ten episodes suffice.
     data       from states of the data alone (`cdsa_lightning.audit`), the first that applies:
                r <= 1.1 and f99 <= .015               none: the policy acts as the data do
-               rho < .5 or r sqrt(1 - rho) >= 1.4     ann3: the deviation is noise, or there is more than in the data
+               rho < .5, or r sqrt(1 - rho) >= 1.4    ann3: the deviation is noise, or noise is more than in the data
+               and r sqrt(rho) < 4                    and the rest not far
                f99 < .15                              gate90: few actions lie outside
                else                                   none: systematically outside, for better or worse; only returns
                                                       can tell
@@ -27,6 +29,7 @@ SELECTORS = ("auto", "returns", "data", "none")
 
 _BY_KIND = {"inside": "none", "noisy": "ann3", "mild": "gate90", "systematic": "none"}
 _FEW = 10
+_FAR = 2.7
 
 
 def choose(
@@ -55,7 +58,7 @@ def choose(
             "The return rule needs returns of the policy's own episodes: name a file with --returns, or allow the "
             "environment with --with_env."
         )
-    name, reason = return_rule(returns, known)
+    name, reason = return_rule(returns, known, measures)
     return name, "returns", reason
 
 
@@ -80,12 +83,26 @@ def data_rule(measures: Measures, known: Collection[str] = ("none", "ann3", "gat
     return name, f"{said}: {end}.{doubt}"
 
 
-def return_rule(returns: Returns, known: Collection[str] = ("none", "ann3")) -> tuple[str, str]:
-    """The candidate and the reason, from the policy's returns: the recommended correction or none."""
+def return_rule(
+    returns: Returns, known: Collection[str] = ("none", "ann3"), measures: Measures | None = None
+) -> tuple[str, str]:
+    """The candidate and the reason, from the policy's returns: the recommended correction or none.
+
+    Args:
+        returns: Of the policy and of the data.
+        known: Names of the candidates.
+        measures: Of the policy in states of the data; without them nothing is known about how far it lies outside.
+    """
     count = len(returns.values)
     few = f" Fewer than {_FEW} episodes can mislead." if count < _FEW else ""
     policy = f"mean return over {count} episode{'' if count == 1 else 's'}, {returns.mean:.1f},"
     if returns.mean >= returns.data_mean:
         return "none", f"The policy's {policy} is not below the data's, {returns.data_mean:.1f}: no correction.{few}"
+    if measures is not None and measures.kind == "systematic" and measures.bias >= _FAR:
+        return "none", (
+            f"The policy's {policy} is below the data's, {returns.data_mean:.1f}, but it acts so far outside them "
+            f"(r sqrt(rho) {measures.bias:.2f}, limit {_FAR:g}) that a correction harms more often than it helps: no "
+            f"correction; only the environment can tell (--with_env --trials).{few}"
+        )
     name = "recommended" if "recommended" in known else "ann3"
     return name, f"The policy's {policy} is below the data's, {returns.data_mean:.1f}: {name} restores it.{few}"

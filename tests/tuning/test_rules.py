@@ -23,8 +23,9 @@ def measures(r, rho=1.0, f99=0.0, sigma=0.4):
         (1.11, 0.5, 0.149, "gate90", "leaves the data mildly"),
         (1.11, 0.5, 0.15, "none", "systematically outside the data"),
         (0.65, 1.0, 0.016, "gate90", "leaves the data mildly"),  # a deterministic policy of another behaviour
-        (4.3, 0.9, 0.9, "none", "systematically outside the data"),  # noise 1.36
-        (4.5, 0.9, 0.9, "ann3", "noise 1.42"),  # mostly systematic, and yet noisier than the data
+        (4.1, 0.9, 0.9, "none", "systematically outside the data"),  # noise 1.30
+        (4.2, 0.8, 0.9, "ann3", "noise 1.88"),  # mostly systematic, and yet noisier than the data
+        (6.0, 0.8, 0.9, "none", "noise 2.68"),  # noisier still, but what is left would be far outside
         (9.0, 1.0, 1.0, "none", "decide with returns"),
     ],
 )
@@ -53,6 +54,17 @@ def test_the_return_rule_corrects_below_the_data_alone(values, known, name):
     assert "100.0" in reason
     assert "Fewer than 10" in reason
     assert "Fewer than" not in return_rule(Returns(np.ones(10), 0.0))[1]
+
+
+def test_the_return_rule_leaves_alone_what_acts_far_outside():
+    poor = Returns(np.zeros(10), 100.0)
+    chosen, reason = return_rule(poor, ALL, measures(2.7, 1.0, 0.9))
+    assert chosen == "none"
+    assert "harms more often than it helps" in reason
+    assert "r sqrt(rho) 2.70, limit 2.7" in reason
+    assert return_rule(poor, ALL, measures(2.69, 1.0, 0.9))[0] == "recommended"
+    assert return_rule(poor, ALL, measures(5.0, 0.4, 0.9))[0] == "recommended"  # noise, however much
+    assert choose("auto", ALL, measures(2.7, 1.0, 0.9), poor)[:2] == ("none", "returns")
 
 
 def test_auto_asks_returns_where_there_are_any():
