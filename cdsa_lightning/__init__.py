@@ -8,11 +8,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "CorrectActions": "cdsa_lightning.deploy",
     "Coefficients": "cdsa_lightning.core.coefficients",
     "CorrectedPolicy": "cdsa_lightning.core.corrector",
     "Corrector": "cdsa_lightning.core.corrector",
+    "SafePolicy": "cdsa_lightning.deploy",
     "FunctionPolicy": "cdsa_lightning.core.policy",
     "Policy": "cdsa_lightning.core.policy",
+    "correct": "cdsa_lightning.deploy",
     "get_task": "cdsa_lightning.tasks",
     "load_corrector": "cdsa_lightning.core.artifact",
     "load_policy": "cdsa_lightning.registry",

@@ -25,6 +25,7 @@ LAYERS = {
     "tracking": 0,
     "tasks": 1,
     "presets": 1,
+    "deploy": 1,
     "comparison": 1,
     "weighting": 1,
     "acting": 2,
