@@ -68,7 +68,7 @@ def test_a_shard_that_cannot_be_written_names_what_is_kept():
     assert len(load_transitions("minari:cdsa/big-v0")) == 100_100
 
 
-KILLED = "collect --task hopper-random --baseline random --steps 6000 --lanes 4".split()
+KILLED = "collect --task hopper-random --baseline random --steps 40000 --lanes 4".split()
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +92,13 @@ def test_a_killed_process_loses_one_shard_at_most(how, undisturbed, monkeypatch)
     command = [sys.executable, "-c", textwrap.dedent(program)]
     with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as run:
         partial = store.partial_path("cdsa/hopper-random-v0")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while len(list(partial.glob("shard-*.npz"))) < 2 and run.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
         run.send_signal(how)
         told = run.stderr.read().decode()
     finished = len(list(partial.glob("shard-*.npz")))
-    assert 2 <= finished < 6
+    assert 2 <= finished < 40
     assert not store.is_stored("cdsa/hopper-random-v0")
     if how == signal.SIGINT:
         assert run.returncode == 2

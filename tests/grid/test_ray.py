@@ -17,8 +17,8 @@ KILL_ONCE = "import os, pathlib; p = pathlib.Path({!r}); p.exists() or (p.touch(
 TELL = "import os, pathlib; pathlib.Path({!r}).write_text(str([os.environ.get(k) for k in {!r}]))"
 SLEEP = """
 import pathlib, time
-pathlib.Path({0!r}).touch()
 try:
+    pathlib.Path({0!r}).touch()
     for _ in range(6000):
         time.sleep(0.1)
 except KeyboardInterrupt:
@@ -35,7 +35,7 @@ def address():
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
