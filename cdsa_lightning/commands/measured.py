@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from cdsa_lightning.commands.options import Options
     from cdsa_lightning.core.coefficients import Coefficients
     from cdsa_lightning.evaluation import Evaluator
-    from cdsa_lightning.metrics.bootstrap import Interval
     from cdsa_lightning.tuning import Judgement, Outcome, Search, Trial
 
 __all__ = ["Searched", "compared", "judged", "measure_candidates", "run_search"]
@@ -113,8 +111,8 @@ def judged(options: Options, subject: Corrected, searched: Searched, rules: dict
             "episodes_per_seed": fresh.episodes,
             "seed": fresh.seed,
             goal.name: values,
-            "gain": _plain(judgement.gain),
-            "mean_return_difference": _plain(judgement.difference),
+            "gain": judgement.gain.to_json() if judgement.gain else None,
+            "mean_return_difference": judgement.difference.to_json() if judgement.difference else None,
             "verdict": judgement.verdict,
             "regret": {rule: goal.sign * (values[best.name] - values[name]) for rule, name in rules.items()},
         },
@@ -138,17 +136,10 @@ def compared(baseline: str, outcomes: dict[str, Outcome], chosen: str, by_data: 
         "data_rule": by_data,
         "data_rule_regret": means[best] - means[by_data],
         "differences": [
-            {"arm": f"cdsa({baseline}) {name}", "mean_return": _plain(gap), "verdict": verdict(gap)}
+            {"arm": f"cdsa({baseline}) {name}", "mean_return": gap.to_json(), "verdict": verdict(gap)}
             for name, gap in gaps.items()
         ],
     }
-
-
-def _plain(interval: Interval | None) -> dict[str, float | None] | None:
-    """Plain values, None for what is not finite."""
-    if interval is None:
-        return None
-    return {key: value if math.isfinite(value) else None for key, value in vars(interval).items()}
 
 
 def _evaluator(options: Options, subject: Corrected, times: int = 1, seed: int | None = None) -> Evaluator:

@@ -6,7 +6,6 @@ the sample standard deviation over seeds. Aggregates are those of `metrics.aggre
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,6 @@ from cdsa_lightning.metrics.aggregate import (
     stratified_improvement,
     stratified_interval,
 )
-from cdsa_lightning.metrics.bootstrap import Interval
 from cdsa_lightning.reference import read_table1
 from cdsa_lightning.tasks import get_task
 
@@ -133,7 +131,7 @@ def aggregates(scores: Sequence[Score]) -> dict[str, Any]:
                     ("mean", mean_score),
                     ("optimality_gap", optimality_gap),
                 ):
-                    entry[name] = _plain(stratified_interval(table, statistic))
+                    entry[name] = stratified_interval(table, statistic).to_json()
             if arm != "base" and (improved := _improvement(scores, baseline, arm)):
                 entry["probability_of_improvement"] = improved
             if entry:
@@ -148,8 +146,4 @@ def _improvement(scores: Sequence[Score], baseline: str, arm: str) -> dict[str, 
     if not both:
         return None
     first, second = table[[tasks.index(t) for t in both]], base[[base_tasks.index(t) for t in both]]
-    return {"tasks": both, **_plain(stratified_improvement(first, second))}
-
-
-def _plain(interval: Interval) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in vars(interval).items()}
+    return {"tasks": both, **stratified_improvement(first, second).to_json()}

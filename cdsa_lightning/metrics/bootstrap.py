@@ -45,6 +45,10 @@ class Interval:
     low: float
     high: float
 
+    def to_json(self) -> dict[str, float | None]:
+        """Plain values; None for what is not finite, for JSON has neither NaN nor infinity."""
+        return {key: value if math.isfinite(value) else None for key, value in vars(self).items()}
+
 
 def verdict(interval: Interval) -> Verdict:
     """What the interval of (corrected - baseline) says: it lies above 0, holds 0, or lies below 0."""
