@@ -45,6 +45,7 @@ LAYERS = {
     "training": 2,
     "audit": 3,
     "evaluation": 3,
+    "fitting": 3,
     "animation": 4,
     "callbacks": 4,
     "dashboard": 4,

@@ -5,14 +5,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shlex
-import shutil
-import signal
 import sys
-import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,18 +16,19 @@ import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from cdsa_lightning.checkpoints import LastCheckpoint, SafeCheckpointIO, read_checkpoint
+from cdsa_lightning import fitting
+from cdsa_lightning.checkpoints import SafeCheckpointIO, read_checkpoint
 from cdsa_lightning.commands.explain import check_config, config_paths, explain
 from cdsa_lightning.data import TaskData
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.progress import StepProgress
+from cdsa_lightning.fitting import TRAINER, ending, quietly
 from cdsa_lightning.runs import CHECKPOINT, CORRECTOR, new_run
 from cdsa_lightning.stepping import SteppedModule
-from cdsa_lightning.tracking import MODES, wandb_logger, wandb_mode
+from cdsa_lightning.tracking import MODES, wandb_mode
 
 __all__ = ["FitCLI", "main"]
 
@@ -118,13 +113,13 @@ class FitCLI(LightningCLI):
             kwargs["logger"] = False  # ours follow once the data are there
         plugins = options.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
-        with self._tidy():
+        with ending(self._kept):
             return super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        callbacks += [LastCheckpoint(self.run_dir / CHECKPOINT, self.config.fit.checkpoint_every), StepProgress()]
+        ours = fitting.callbacks(self.run_dir, self.config.fit.checkpoint_every)
         try:
-            return super()._instantiate_trainer(config, callbacks)
+            return super()._instantiate_trainer(config, callbacks + ours)
         except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
             raise InputError(f"The trainer cannot be made: {error}") from error
 
@@ -133,7 +128,7 @@ class FitCLI(LightningCLI):
         if self.trainer.max_steps <= self.steps_done:
             _say(f"Nothing to do: {ckpt_path} has taken {self.steps_done} steps. For more raise --trainer.max_steps.")
             return
-        with self._tidy(), _sharing(self.run_dir):
+        with ending(self._kept), _sharing(self.run_dir):
             datamodule.load()
             if self.config.fit.trainer.logger is None and not self.config.fit.trainer.fast_dev_run:
                 self.trainer.loggers = self._loggers()
@@ -143,43 +138,11 @@ class FitCLI(LightningCLI):
         _say(*(f"{what}: {path}" for what, path in results.items() if path.exists()))
 
     def _loggers(self) -> list[Logger]:
-        # A CSV logger empties the folder it is given: a resumed run writes beside its first part.
-        parts = 0 if self.is_new else len(list(self.run_dir.glob("**/metrics.csv")))
-        loggers: list[Logger] = [CSVLogger(self.run_dir, name="", version=f"resumed-{parts}" if parts else "")]
-        if self.mode != "off" and self.trainer.is_global_zero:
-            names = (self.datamodule.task.name, self.model.run_name, self.run_dir.name)
-            loggers.append(wandb_logger(self.mode, self.run_dir, names[0], "/".join(names)))
-        return loggers
-
-    @contextmanager
-    def _tidy(self) -> Iterator[None]:
-        """However it ends: leave no empty run behind, and say what is kept and how to go on."""
-        try:
-            yield
-        except (InputError, MisconfigurationException, OSError) as error:
-            text = _os_error(error) if isinstance(error, OSError) else str(error)
-            raise InputError(f"{text}{self._kept()}") from error
-        except SIGTERMException:
-            # Lightning has finished the step and would end with 0, which a scheduler takes for success.
-            print(f"cdsa: terminated.{self._kept()}", file=sys.stderr)
-            raise SystemExit(128 + signal.SIGTERM) from None
-        except (KeyboardInterrupt, SystemExit) as error:
-            if isinstance(error, SystemExit) and not isinstance(error.__context__, KeyboardInterrupt):
-                raise
-            raise KeyboardInterrupt(f"interrupted.{self._kept()}") from None
+        mode = self.mode if self.trainer.is_global_zero else "off"
+        return fitting.loggers(self.run_dir, self.is_new, mode, self.datamodule.task.name, self.model.run_name)
 
     def _kept(self) -> str:
-        path = self.run_dir / CHECKPOINT
-        if path.is_file():
-            step = read_checkpoint(path).get("global_step")
-            command = shlex.join(["cdsa", "fit", *_without_checkpoint(self.argv), "--ckpt_path", str(path)])
-            return f"\nKept: {path} (step {step}). Go on with:\n  {command}"
-        if self.is_new and not list(self.run_dir.glob("**/metrics.csv")):
-            shutil.rmtree(self.run_dir, ignore_errors=True)
-            for folder in list(self.run_dir.parents)[:3]:
-                if folder.is_dir() and not any(folder.iterdir()):
-                    folder.rmdir()
-        return ""
+        return fitting.kept(self.run_dir, self.is_new, _without_checkpoint(self.argv))
 
 
 def _default_classes(argv: list[str], configs: list[dict[str, Any]]) -> list[str]:
@@ -202,10 +165,6 @@ def _without_checkpoint(argv: list[str]) -> list[str]:
     return [w for w, b in zip(argv, before, strict=False) if "--ckpt_path" not in (b, w.partition("=")[0])]
 
 
-def _os_error(error: OSError) -> str:
-    return f"Cannot write or read {error.filename or 'a file'}: {error.strerror or error}."
-
-
 @contextmanager
 def _sharing(run_dir: Path) -> Iterator[None]:
     before = os.environ.get(_RUN_OF_PARENT)
@@ -223,20 +182,6 @@ def _say(*lines: str) -> None:
         print(line, flush=True)
 
 
-def _quiet() -> None:
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    for text in (
-        ".*LightningCLI's args parameter is intended.*",  # we leave sys.argv for processes that Lightning starts
-        ".*`training_step` returned `None`.*",
-        ".*GPU available but not used.*",
-        ".*isinstance.treespec, LeafSpec.*",
-        ".*Experiment logs directory.*",
-        ".*smaller than the logging interval.*",
-        ".*your dataloader is not resumable.*",  # it starts where the step count stands
-    ):
-        warnings.filterwarnings("ignore", text)
-
-
 def _input_error(error: BaseException | None) -> InputError | None:
     """The InputError from which jsonargparse made `error`."""
     while error is not None and not isinstance(error, InputError):
@@ -251,27 +196,27 @@ def main(argv: list[str]) -> int:
         InputError: options, configuration or data that cannot be used.
         KeyboardInterrupt: Ctrl-C; its text says how to go on.
     """
-    _quiet()
-    program, handler = sys.argv, signal.getsignal(signal.SIGINT)
+    program = sys.argv
     sys.argv = [sys.argv[0], "fit", *argv]  # what Lightning starts further processes with
     try:
-        FitCLI(
-            SteppedModule,
-            TaskData,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            trainer_defaults={"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False},
-            seed_everything_default=False,
-            save_config_kwargs={"overwrite": True},
-            parser_kwargs={
-                "fit": {"exit_on_error": False},
-                "exit_on_error": False,
-                "allow_abbrev": False,
-                "prog": "cdsa",
-            },
-            auto_configure_optimizers=False,
-            args=["fit", *argv],
-        )
+        with quietly():
+            FitCLI(
+                SteppedModule,
+                TaskData,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                trainer_defaults=TRAINER,
+                seed_everything_default=False,
+                save_config_kwargs={"overwrite": True},
+                parser_kwargs={
+                    "fit": {"exit_on_error": False},
+                    "exit_on_error": False,
+                    "allow_abbrev": False,
+                    "prog": "cdsa",
+                },
+                auto_configure_optimizers=False,
+                args=["fit", *argv],
+            )
     except ValueError as error:  # jsonargparse wraps what a constructor raises
         found = _input_error(error)
         if found is None:
@@ -279,6 +224,4 @@ def main(argv: list[str]) -> int:
         raise found from None
     finally:
         sys.argv = program
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
     return 0
