@@ -189,11 +189,15 @@ class TransitionData(TaskData):
             raise InputError(f"batch_size must be at least 1, got {batch_size}.")
         if not 0 < top_fraction <= 1:
             raise InputError(f"top_fraction must lie in (0, 1] (1 for all episodes), got {top_fraction}.")
-        self.task, self.source, self.batch_size, self.top_fraction = get_task(task), source, batch_size, top_fraction
+        self.task, self.source, self.batch_size, self.top_fraction = self.named(task), source, batch_size, top_fraction
         self.weights = weights
         self.rows: Tensor = torch.empty(0)
         self.shares: Tensor | None = None  # cumulated, [N]; None where all are alike
-        self.transitions: Transitions | None = None
+        self.transitions: Transitions | None = None  # read, and not in the table yet
+
+    def named(self, task: str) -> Task:
+        """The task of that name."""
+        return get_task(task)
 
     def load(self) -> Transitions:
         """The transitions, read once; apart from `setup`, so that a mistake in them shows before a run is set up.
@@ -211,7 +215,7 @@ class TransitionData(TaskData):
         world = self.trainer.world_size if self.trainer else 1
         if self.batch_size % world:
             raise InputError(f"batch_size {self.batch_size} does not divide among {world} processes.")
-        task, data, self.transitions = self.task, self.load(), None  # the table below takes their place
+        data, task, self.transitions = self.load(), self.task, None  # the table below takes their place
         if self.top_fraction < 1:
             data = _best_episodes(data, self.top_fraction)
         returns = data.episode_returns()

@@ -138,9 +138,17 @@ class Task:
             raise InputError(self._no_data())
         data = load_transitions(chosen)
         _log.info("%s: %d transitions from %s", self.name, len(data), chosen)
+        return self.accept(data, chosen)
+
+    def accept(self, data: Transitions, source: str) -> Transitions:
+        """`data`, seen to be as wide as the environment's; `source` is what an error calls them.
+
+        Raises:
+            InputError: they are not.
+        """
         if (data.obs_dim, data.action_dim) != (self.obs_dim, self.action_dim):
             raise InputError(
-                f"{chosen} does not fit the task {self.name!r}: it has {data.obs_dim} observation and "
+                f"{source} does not fit the task {self.name!r}: it has {data.obs_dim} observation and "
                 f"{data.action_dim} action entries, {self.env_id} has {self.obs_dim} and {self.action_dim}."
             )
         return data

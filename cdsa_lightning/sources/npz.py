@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources.transitions import Transitions, from_rows
 
-__all__ = ["load", "locate"]
+__all__ = ["load", "locate", "named_rows"]
 
 _KEYS = {
     "obs": ("obs", "observations"),
@@ -49,7 +50,7 @@ def load(name: str) -> Transitions:
         if not isinstance(opened, np.lib.npyio.NpzFile):
             raise InputError(f"{name} holds one bare array. Save the arrays by name with numpy.savez.")
         with opened as archive:
-            arrays = _read(name, archive)
+            arrays = named_rows(archive, name)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
         if isinstance(error, InputError):
             raise
@@ -59,19 +60,28 @@ def load(name: str) -> Transitions:
     return from_rows(**arrays, source=f"npz:{name}", provenance="npz")
 
 
-def _read(name: str, archive: np.lib.npyio.NpzFile) -> dict[str, np.ndarray]:
-    arrays = {}
+def named_rows(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """What `from_rows` takes, out of arrays under any of the names that the schemes know.
+
+    Args:
+        arrays: By name, one row per transition in time order.
+        name: How an error calls them.
+
+    Raises:
+        InputError: one is missing, or holds no numbers.
+    """
+    found = {}
     for field, keys in _KEYS.items():
-        key = next((key for key in keys if key in archive.files), None)
+        key = next((key for key in keys if key in arrays), None)
         if key is not None:
-            arrays[field] = archive[key]
+            found[field] = np.asarray(arrays[key])
         elif field in _REQUIRED:
-            found = ", ".join(archive.files) or "nothing"
-            raise InputError(f"{name} has no {' or '.join(keys)}. Found: {found}. Expected: {_describe_keys()}.")
-    for field, array in arrays.items():
+            there = ", ".join(arrays) or "nothing"
+            raise InputError(f"{name} has no {' or '.join(keys)}. Found: {there}. Expected: {_describe_keys()}.")
+    for field, array in found.items():
         if array.dtype.kind not in "fiub":
             raise InputError(f"{name}: {field} holds {array.dtype}, not numbers.")
-    return arrays
+    return found
 
 
 def _describe_keys() -> str:
