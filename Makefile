@@ -7,13 +7,14 @@ DEMO ?= runs-demo
 # The networks are small: one thread per process is fastest, two fight each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo install lint types test slow browser clean
+.PHONY: help demo install lint types test slow browser docs clean
 
 help:
 	@echo "make demo    install, then collect, fit, evaluate and draw on the embedded Risky PointMass world"
 	@echo "make test    install, then lint, types and tests"
 	@echo "make slow    the long tests"
 	@echo "make browser the tests of the dashboard in headless Chromium"
+	@echo "make docs    the documentation site, in docs/_build"
 	@echo "make clean   remove the virtual environment and the demo's runs"
 
 install: $(STAMP)
@@ -49,5 +50,9 @@ browser: $(STAMP)
 		{ echo "make browser needs Chromium: apt-get install -y chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest -m browser
 
+docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . docs/_build
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) docs/_build

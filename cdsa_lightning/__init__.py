@@ -16,10 +16,11 @@ _WHERE = {
     "FunctionPolicy": "cdsa_lightning.core.policy",
     "Policy": "cdsa_lightning.core.policy",
     "correct": "cdsa_lightning.deploy",
+    "evaluate": "cdsa_lightning.calls",
+    "fit": "cdsa_lightning.calls",
     "get_task": "cdsa_lightning.tasks",
     "load_corrector": "cdsa_lightning.core.artifact",
     "load_policy": "cdsa_lightning.registry",
-    "rollout": "cdsa_lightning.rollout",
 }
 
 __all__ = ["__version__", *_WHERE]

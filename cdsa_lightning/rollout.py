@@ -66,7 +66,7 @@ class Episodes:
         returns: Sums of rewards.
         lengths: Steps.
         terminated: Whether the environment ended the episode (else the time limit did).
-        shift: Mean over the steps of |action - base_action|; 0 for an uncorrected policy.
+        shift: Length of action - base_action, mean over the steps; 0 for an uncorrected policy.
         clip_fraction: Share of steps in which the action bounds cut the correction.
         info: cost: sum; in_risk_region: steps inside; success: whether ever; x_position: last minus first.
         traces: The first recorded episodes of each seed, seed by seed.
