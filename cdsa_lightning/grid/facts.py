@@ -13,7 +13,7 @@ from typing import Any
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import write_json
-from cdsa_lightning.sources import locate
+from cdsa_lightning.sources import locate, stamp
 from cdsa_lightning.tasks import get_task
 
 __all__ = ["DataFacts", "Facts"]
@@ -61,15 +61,15 @@ class Facts:
             if source and place is None and not source.startswith("npz:"):  # a file is not downloaded
                 command = f"cdsa fit --data.task {name} --data.source {source}"
                 return DataFacts(source, problem=f"{source} is not on this machine; '{command}' would download it")
-            stamp = _stamp(place) if place else []
+            mark = stamp(place) if place else []
             entry = self.table.get(str(source))
-            if entry and stamp and entry["stamp"] == stamp:
+            if entry and mark and entry["stamp"] == mark:
                 return DataFacts(**entry["facts"])
             data = task.transitions(source)  # says what to do where there are none
         except InputError as error:
             return DataFacts(problem=str(error))
         facts = DataFacts(str(source), data.provenance, data.fingerprint)
-        self.table[str(source)] = {"stamp": stamp, "facts": asdict(facts)}
+        self.table[str(source)] = {"stamp": mark, "facts": asdict(facts)}
         return facts
 
 
@@ -79,15 +79,3 @@ def _read(path: Path | None) -> dict[str, Any]:
         return {key: entry for key, entry in table.items() if set(entry) == {"stamp", "facts"}}
     except (OSError, ValueError, AttributeError, TypeError):  # computed again where it is missing or damaged
         return {}
-
-
-def _stamp(place: Path) -> list[Any]:
-    """Number, size and newest time of the files at `place`."""
-    files = [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
-    stats = [path.stat() for path in files]
-    return [
-        str(place.resolve()),
-        len(files),
-        sum(s.st_size for s in stats),
-        max((s.st_mtime_ns for s in stats), default=0),
-    ]

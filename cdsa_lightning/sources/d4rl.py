@@ -21,9 +21,9 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.sources import minari, store
-from cdsa_lightning.sources.transitions import Transitions, from_rows
+from cdsa_lightning.sources.transitions import Filled, Room, Transitions, from_rows
 
-__all__ = ["URL", "load", "locate", "names"]
+__all__ = ["URL", "fill", "load", "locate", "names"]
 
 URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL publishes its files."""
@@ -66,6 +66,20 @@ def load(name: str) -> Transitions:
     Raises:
         InputError: the name is unknown, the file is missing, damaged or no D4RL file, or the download failed.
     """
+    return minari.load(_stored(name))
+
+
+def fill(name: str, room: Room) -> Filled:
+    """Read a D4RL data set into `room`; only its conversion, on first use, holds it whole.
+
+    Raises:
+        InputError: as `load`.
+    """
+    return minari.fill(_stored(name), room)
+
+
+def _stored(name: str) -> str:
+    """The id of the data set in the store, once it is there."""
     if _is_path(name):
         file = Path(name).expanduser()
         if not file.is_file():
@@ -75,7 +89,7 @@ def load(name: str) -> Transitions:
         raise unknown_name("D4RL data set", name, _FILES, "A file of your own is named by its path, ending in .hdf5.")
     dataset_id = f"d4rl/{name}"
     if store.is_stored(dataset_id):
-        return minari.load(dataset_id)
+        return dataset_id
     file = _folder() / Path(_FILES[name]).name
     if not file.is_file():
         _download(f"{URL}/{_FILES[name]}", file)
@@ -95,11 +109,11 @@ def _stem_id(file: Path) -> str:
     return f"d4rl/{known}" if known else f"d4rl/{re.sub(r'[^-A-Za-z0-9_]', '-', file.stem)}-file-v0"
 
 
-def _converted(dataset_id: str, file: Path, source: str) -> Transitions:
-    """The store's copy of `file`, made anew where the file has changed."""
+def _converted(dataset_id: str, file: Path, source: str) -> str:
+    """The id of the store's copy of `file`, made anew where the file has changed."""
     origin = {"file": file.name, "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns}
     if store.is_stored(dataset_id) and store.metadata(dataset_id).get("cdsa", {}).get("converted_from") == origin:
-        return minari.load(dataset_id)
+        return dataset_id
     data = _read(file, source)
     reach = float(np.abs(data.action).max())
     bound = np.full(data.action_dim, 1.0 if reach <= 1 else reach, np.float32)
@@ -117,8 +131,7 @@ def _converted(dataset_id: str, file: Path, source: str) -> Transitions:
             "set MINARI_DATASETS_PATH, and run again."
         ) from error
     shutil.rmtree(store.partial_path(dataset_id), ignore_errors=True)
-    del data
-    return minari.load(dataset_id)
+    return dataset_id
 
 
 def _read(file: Path, source: str) -> Transitions:

@@ -20,9 +20,9 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources import store
 from cdsa_lightning.sources.minari_arrow import ArrowEpisodes
 from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
-from cdsa_lightning.sources.transitions import Transitions
+from cdsa_lightning.sources.transitions import Filled, Room, Transitions, separate
 
-__all__ = ["load", "locate"]
+__all__ = ["fill", "load", "locate"]
 
 Parts = list[tuple[str, int | None]] | None
 
@@ -39,16 +39,34 @@ def load(name: str) -> Transitions:
     Raises:
         InputError: it is neither stored nor downloadable, or it is damaged, or its spaces do not fit the method.
     """
+    arrays: dict[str, np.ndarray] = {}
+
+    def room(rows: int, obs_dim: int, action_dim: int) -> dict[str, np.ndarray]:
+        arrays.update(separate(rows, obs_dim, action_dim))
+        return arrays
+
+    lengths, *about = fill(name, room)
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    held = (arrays[name][: len(episode)] for name in ("obs", "action", "reward", "next_obs", "terminated"))
+    return Transitions(*held, episode, *about).validate()
+
+
+def fill(name: str, room: Room) -> Filled:
+    """Read a Minari data set into `room`, episode after episode; the numbers are left unchecked.
+
+    Raises:
+        InputError: it is neither stored nor downloadable, or it is damaged, or its spaces do not fit the method.
+    """
     dataset_id, _, query = name.partition("?")
     if not store.is_stored(dataset_id):
         _download(dataset_id)
     facts = store.metadata(dataset_id)
     parts = _parts(dataset_id, facts, query)
-    arrays = _read(dataset_id, facts, parts)
+    lengths = _read(dataset_id, facts, parts, room)
     about = {key: value for key, value in facts.items() if key not in ("observation_space", "action_space")}
     made_by = facts.get("cdsa", {})
     provenance = "d4rl-v2" if "converted_from" in made_by else "regenerated" if made_by else "minari"
-    return Transitions(**arrays, source=f"minari:{name}", provenance=provenance, metadata=about).validate()
+    return Filled(lengths, f"minari:{name}", provenance, about)
 
 
 def _download(dataset_id: str) -> None:
@@ -97,7 +115,7 @@ def _parts(dataset_id: str, facts: dict[str, Any], query: str) -> Parts:
     return parts
 
 
-def _read(dataset_id: str, facts: dict[str, Any], parts: Parts) -> dict[str, np.ndarray]:
+def _read(dataset_id: str, facts: dict[str, Any], parts: Parts, room: Room) -> np.ndarray:
     path = store.dataset_path(dataset_id) / "data"
     readers: dict[str, type[HDF5Episodes] | type[ArrowEpisodes]]
     readers = {"hdf5": HDF5Episodes, "arrow": ArrowEpisodes, "parquet": ArrowEpisodes}
@@ -105,7 +123,7 @@ def _read(dataset_id: str, facts: dict[str, Any], parts: Parts) -> dict[str, np.
         raise InputError(f"{dataset_id!r} is stored as {facts['data_format']!r}; readable: {', '.join(readers)}.")
     try:
         with readers[facts["data_format"]](path, int(facts["total_episodes"]), parts) as episodes:
-            return _fill(dataset_id, episodes, int(facts["total_steps"]))
+            return _fill(dataset_id, episodes, int(facts["total_steps"]), room)
     # pyarrow's errors are ValueError and OSError, h5py's OSError, KeyError and RuntimeError.
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
         if isinstance(error, InputError):
@@ -116,26 +134,18 @@ def _read(dataset_id: str, facts: dict[str, Any], parts: Parts) -> dict[str, np.
         ) from error
 
 
-def _fill(dataset_id: str, episodes: HDF5Episodes | ArrowEpisodes, total: int) -> dict[str, np.ndarray]:
-    obs_dim, action_dim = episodes.dims()
-    arrays = {
-        "obs": np.empty((total, obs_dim), np.float32),
-        "action": np.empty((total, action_dim), np.float32),
-        "reward": np.empty(total, np.float32),
-        "next_obs": np.empty((total, obs_dim), np.float32),
-        "terminated": np.empty(total, bool),
-        "episode": np.empty(total, np.int64),
-    }
-    row = number = 0
+def _fill(dataset_id: str, episodes: HDF5Episodes | ArrowEpisodes, total: int, room: Room) -> np.ndarray:
+    arrays = room(total, *episodes.dims())
+    lengths: list[int] = []
+    row = 0
     for index in range(episodes.count):
         filled = episodes.read_into(index, arrays, row)
-        arrays["episode"][row : row + filled] = number
         row += filled
-        number += filled > 0
-    expected = total - episodes.dropped
-    if row != expected:
+        if filled:
+            lengths.append(filled)
+    if row != total - episodes.dropped:
         raise InputError(
             f"The data set {dataset_id!r} announces {total} transitions but holds {row + episodes.dropped}. It is "
             "incomplete: delete it and make or download it again."
         )
-    return arrays if row == total else {name: array[:row] for name, array in arrays.items()}
+    return np.array(lengths, np.int64)

@@ -66,7 +66,7 @@ class HDF5Episodes:
         arrays["next_obs"][low:high] = obs[1 : rows + 1]
         self._copy(index, rewards, arrays["reward"][low:high], steps)
         self._copy(index, self._open(index, "actions"), arrays["action"][low:high], steps)
-        self._copy(index, self._open(index, "terminations"), arrays["terminated"][low:high], steps)
+        self._copy(index, self._open(index, "terminations"), arrays["terminated"][low:high], steps, np.bool_)
         return rows
 
     def _open(self, index: int, name: str) -> h5d.DatasetID:
@@ -81,14 +81,14 @@ class HDF5Episodes:
             tables.append(table[:, :columns])
         return tables[0] if len(tables) == 1 else np.concatenate(tables, axis=1)
 
-    def _copy(self, index: int, data: h5d.DatasetID, target: np.ndarray, steps: int) -> None:
+    def _copy(self, index: int, data: h5d.DatasetID, target: np.ndarray, steps: int, dtype: type = np.float32) -> None:
         # HDF5 writes as many numbers as the file announces, so the room for them is checked before.
         if data.shape != (steps, *target.shape[1:]):
             raise ValueError(f"episode {index}: an array of shape {data.shape}, expected {(steps, *target.shape[1:])}")
-        if len(target) == steps:
+        if len(target) == steps and target.flags.c_contiguous and target.dtype == dtype:
             data.read(h5s.ALL, h5s.ALL, target)
             return
-        whole = np.empty(data.shape, target.dtype)
+        whole = np.empty(data.shape, dtype)
         data.read(h5s.ALL, h5s.ALL, whole)
         target[:] = whole[: len(target)]
 

@@ -11,7 +11,7 @@ Two facts decide whether data are usable, and both are settled here rather than 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -20,9 +20,34 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["Episode", "Transitions", "from_rows"]
+__all__ = ["Episode", "Filled", "Room", "Transitions", "digest", "from_rows", "separate"]
 
 _ARRAYS = ("obs", "action", "reward", "next_obs", "terminated", "episode")
+
+
+Room = Callable[[int, int, int], dict[str, np.ndarray]]
+"""Where the transitions of a source shall lie: for the largest number of rows that there may be, S and A, the arrays to
+fill, obs [rows, S], action [rows, A], reward [rows], next_obs [rows, S], terminated [rows] (0 and 1 of any type)."""
+
+
+class Filled(NamedTuple):
+    """What was read into a `Room`: the rows of each episode in order, [episodes] int64, and where they come from."""
+
+    lengths: np.ndarray
+    source: str
+    provenance: str
+    metadata: dict[str, Any]
+
+
+def separate(rows: int, obs_dim: int, action_dim: int) -> dict[str, np.ndarray]:
+    """A `Room` in memory, every array of its own."""
+    return {
+        "obs": np.empty((rows, obs_dim), np.float32),
+        "action": np.empty((rows, action_dim), np.float32),
+        "reward": np.empty(rows, np.float32),
+        "next_obs": np.empty((rows, obs_dim), np.float32),
+        "terminated": np.empty(rows, bool),
+    }
 
 
 class Episode(NamedTuple):
@@ -82,12 +107,8 @@ class Transitions:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over all arrays (hexadecimal): equal for equal data, wherever they were loaded from."""
-        digest = hashlib.sha256()
-        for name in _ARRAYS:
-            array = np.ascontiguousarray(getattr(self, name))
-            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
-            digest.update(array.data.cast("B"))
-        return digest.hexdigest()
+        arrays = ((name, getattr(self, name)) for name in _ARRAYS)
+        return digest((name, array.dtype, array.shape, [array]) for name, array in arrays)
 
     def episode_returns(self, whole_only: bool = False) -> np.ndarray:
         """The undiscounted return of every episode, [episodes] float64.
@@ -138,6 +159,20 @@ class Transitions:
         if self.episode[0] != 0 or more.min(initial=0) < 0 or more.max(initial=0) > 1:
             raise InputError(f"{where}: episodes must be numbered 0, 1, 2, ... with their rows together.")
         return self
+
+
+def digest(arrays: Iterable[tuple[str, np.dtype, tuple[int, ...], Iterable[np.ndarray]]]) -> str:
+    """The fingerprint of arrays that come in pieces.
+
+    Args:
+        arrays: Name, type and shape of each, and its rows in order, of that type.
+    """
+    total = hashlib.sha256()
+    for name, dtype, shape, pieces in arrays:
+        total.update(f"{name} {dtype.str} {shape};".encode())
+        for piece in pieces:
+            total.update(np.ascontiguousarray(piece).data.cast("B"))
+    return total.hexdigest()
 
 
 def _require_finite(where: str, name: str, array: np.ndarray) -> None:
