@@ -5,6 +5,7 @@ docutils translates LaTeX to MathML; what it does not understand is a warning he
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -24,19 +25,18 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
-    number = node["number"]
-    label = f'<span class="eqno">({number})</span>' if number else ""
-    name = f' id="equation-{node["label"]}"' if node["label"] else ""
-    writer.body.append(f'<div class="math"{name}>{_translated(node, as_block=True)}{label}</div>\n')
+    writer.body.append(f'<div class="math">{_translated(node, as_block=True)}</div>\n')
     raise nodes.SkipNode
 
 
 def _translated(node: nodes.Element, as_block: bool) -> str:
     try:
-        return tex2mathml(node.astext(), as_block=as_block)
+        drawn = tex2mathml(node.astext(), as_block=as_block)
     except MathError as error:
         _log.warning("Cannot draw the formula %r: %s", node.astext(), error, location=node)
         return ""
+    # "log p" needs its gap, which browsers leave to the author; "log(p)" has none.
+    return re.sub(r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo[^>]*>\()", r'\1<mspace width="0.17em"></mspace>', drawn)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
