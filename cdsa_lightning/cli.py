@@ -20,6 +20,7 @@ COMMANDS = {
     "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),
     "animate": ("cdsa_lightning.commands.animate:main", "show one episode of both as a moving picture"),
     "dashboard": ("cdsa_lightning.commands.dashboard:main", "show all runs on one page, and in W&B"),
+    "export": ("cdsa_lightning.commands.export:main", "write one file for other programs, checked against PyTorch"),
     "inspect": ("cdsa_lightning.commands.inspect:main", "tell what a checkpoint is and which task it fits"),
     "collect": ("cdsa_lightning.commands.collect:main", "write a dataset by rolling out a policy"),
     "datasets": ("cdsa_lightning.commands.datasets:main", "list every task and where its data are"),
