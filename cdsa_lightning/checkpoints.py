@@ -2,16 +2,19 @@ r"""Checkpoints of a run: one file, replaced whole or not at all, and never exec
 
 A checkpoint is written beside its place, brought to the disk, and renamed over the one before: whatever stops the
 program, ``last.ckpt`` is the old one or the new one. Ctrl-C is taken between two training steps, where a checkpoint of
-it equals that of an undisturbed run; a second Ctrl-C stops at once.
+it equals that of an undisturbed run; a second Ctrl-C stops at once. The archive's check sums, which PyTorch writes and
+does not look at, are verified when a whole checkpoint is read.
 """
 
 from __future__ import annotations
 
 import pickle
 import signal
+import struct
 import threading
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.files import whole_file
+from cdsa_lightning.files import clear_partials, whole_file
 from cdsa_lightning.inspection import Inspection
 
 __all__ = ["LastCheckpoint", "SafeCheckpointIO", "inspect_run", "read_checkpoint"]
 
-_Unpickling = pickle.UnpicklingError
+_DAMAGE = (*(OSError, EOFError, TypeError, ValueError, LookupError, AttributeError, RuntimeError), OverflowError)
+_DAMAGE += (pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error)
 _RAW = "none: raw observations"
 _NO_SETTINGS = ("seeds", "inner_steps", "compile")  # they say how a run was computed, not what
 
@@ -44,17 +48,28 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*dispatching to 'torch.jit.load'.*")  # which weights_only then refuses
+            if not mmap:
+                _verify(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
         missing = {"run_name", "data", "hyper_parameters", "state_dict"} - set(checkpoint)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
-    except (OSError, EOFError, TypeError, ValueError, LookupError, AttributeError, RuntimeError, _Unpickling) as error:
+    except _DAMAGE as error:
         # PyTorch's text for a refused pickle recommends to load it unsafely: its first line alone is told.
         reason = str(error).splitlines()[0].partition(" (1)")[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is not a checkpoint of 'cdsa fit', or it is damaged: {reason[:160]}") from None
     if missing:
         raise InputError(f"{path} is not a checkpoint of 'cdsa fit': it lacks {', '.join(sorted(missing))}.")
     return checkpoint
+
+
+def _verify(path: str | Path) -> None:
+    """See that no part of an archive changed since it was written; other files are left to PyTorch."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise ValueError(f"{broken} in it is not what was written")
 
 
 def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspection | None:
@@ -141,6 +156,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_at = trainer.global_step
+        if trainer.is_global_zero:
+            clear_partials(self.path.parent)
         # Several processes would stop at different steps, and wait for each other; they are stopped at once.
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self.handler = signal.signal(signal.SIGINT, self._on_interrupt)

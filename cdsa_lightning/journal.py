@@ -1,12 +1,14 @@
 """A replay buffer that survives: a ring of rows in memory, and on disk files that are only ever added to.
 
 A checkpoint needs to keep a number alone, how many rows there were: the files hold all of them, in order. Rows written
-after a checkpoint that was never finished are left out when the run goes on, and written anew.
+after a checkpoint that was never finished are left out when the run goes on, and written anew. A file's name ends with
+the CRC-32 of its rows.
 """
 
 from __future__ import annotations
 
 import re
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +66,10 @@ class Journal:
         """
         if self.saved == self.total:
             return
-        path = self.folder / f"rows-{self.saved:012d}-{self.total:012d}.npy"
+        rows = np.ascontiguousarray(self.latest(self.total - self.saved).cpu().numpy())
+        path = self.folder / f"rows-{self.saved:012d}-{self.total:012d}-{zlib.crc32(rows):08x}.npy"
         with whole_file(path, "the replay buffer") as place, place.open("wb") as file:
-            np.save(file, self.latest(self.total - self.saved).cpu().numpy())
+            np.save(file, rows)
         self.saved = self.total
 
     def load(self, total: int) -> None:
@@ -77,7 +80,7 @@ class Journal:
         """
         found: dict[int, tuple[int, Path]] = {}
         for path in sorted(self.folder.glob("rows-*.npy")):
-            if match := re.fullmatch(r"rows-(\d+)-(\d+)\.npy", path.name):
+            if match := re.fullmatch(r"rows-(\d+)-(\d+)(-[0-9a-f]{8})?\.npy", path.name):
                 start, stop = int(match[1]), int(match[2])
                 if stop > total:
                     path.unlink()  # of steps that no checkpoint knows
@@ -102,6 +105,9 @@ class Journal:
         if block.shape != (self.rows.shape[0], count, self.rows.shape[2]):
             wanted = (self.rows.shape[0], count, self.rows.shape[2])
             raise InputError(f"The replay buffer {path} holds {block.shape} numbers, expected {wanted}.")
+        sum_of_rows = path.stem.split("-")[3:]  # earlier files have none
+        if sum_of_rows and sum_of_rows != [f"{zlib.crc32(np.ascontiguousarray(block)):08x}"]:
+            raise InputError(f"The replay buffer {path} is damaged: its rows are not those that were written.")
         for start in range(0, count, self.capacity):
             self.saved = self.total
             self.append(block[:, start : start + self.capacity])

@@ -1,11 +1,12 @@
 r"""A report on disk, written and read back whole.
 
-    report.json       all numbers, with what made them
+    report.json       all numbers, with what made them; sealed (`files`), and the digests of the other two
     episodes.parquet  one row an episode
     traces.npz        the recorded episodes; for the i-th arm of report.json: i/lengths, i/seed, i/episode [K], and the
                       episodes one after the other: i/obs [sum(T + 1), S], i/action, i/base_action [sum(T), A], i/reward
 
-Every file appears whole or not at all: it is written beside its place and moved there. Reading executes nothing.
+Every file appears whole or not at all: it is written beside its place and moved there, report.json last. Reading
+executes nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
-from cdsa_lightning.files import whole_file
+from cdsa_lightning.files import UNSEALED, digest_of, intact, seal, whole_file
 from cdsa_lightning.rollout import Episodes, Trace
 from cdsa_lightning.tasks import get_task
 
@@ -78,8 +79,9 @@ def save(report: Report, directory: Path | str, about: dict[str, Any] | None = N
         InputError: the directory cannot be written, or `about` holds something that is no plain value.
     """
     directory = Path(directory)
+    said = {**UNSEALED, **report.to_json(), "about": about or {}, "versions": versions()}
     try:
-        text = json.dumps({**report.to_json(), "about": about or {}, "versions": versions()}, indent=2, allow_nan=False)
+        json.dumps(said, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"`about` may hold plain, finite values only: {error}.") from None
     arrays = {
@@ -92,11 +94,12 @@ def save(report: Report, directory: Path | str, about: dict[str, Any] | None = N
         with path.open("wb") as file:  # given a name, numpy would append a suffix of its own
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
-    return [
-        _write(directory / _JSON, lambda path: path.write_text(text + "\n", encoding="utf-8")),
+    paths = [
         _write(directory / _PARQUET, lambda path: pq.write_table(episode_table(report), path)),
         _write(directory / _TRACES, write_traces),
     ]
+    text = json.dumps(said | {"files": {path.name: digest_of(path) for path in paths}}, indent=2) + "\n"
+    return [_write(directory / _JSON, lambda path: path.write_bytes(seal(text.encode()))), *paths]
 
 
 def save_figures(figures: Mapping[str, Figure], directory: Path | str) -> list[Path]:
@@ -126,7 +129,11 @@ def load(directory: Path | str) -> Report:
         }
         if table.num_rows != sum(episodes.returns.size for episodes in arms.values()):
             raise ValueError("episodes.parquet holds arms that report.json does not know")
-        return Report(get_task(said["task"]), arms, said["seed"], said["env_kwargs"] or None)
+        task = get_task(said["task"])
+        for name, digest in said.get("files", {}).items():  # earlier reports say none
+            if name in (_PARQUET, _TRACES) and digest_of(directory / name) != digest:
+                raise ValueError(f"{name} is not the one that {_JSON} was written with")
+        return Report(task, arms, said["seed"], said["env_kwargs"] or None)
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, pa.ArrowException) as error:
@@ -212,10 +219,17 @@ def _episodes(
 
 
 def _read_json(directory: Path) -> dict[str, Any]:
-    said = _read(directory / _JSON, lambda path: json.loads(path.read_text(encoding="utf-8")), (ValueError,))
+    said = _read(directory / _JSON, _parse, (ValueError,))
     if not isinstance(said, dict) or not isinstance(said.get("arms"), dict):
         raise InputError(f"{directory / _JSON} is no report of 'cdsa evaluate': it names no arms.")
     return said
+
+
+def _parse(path: Path) -> Any:
+    content = path.read_bytes()
+    if not intact(content):
+        raise ValueError("its digest is not that of its text")
+    return json.loads(content.decode("utf-8"))
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -122,7 +122,7 @@ def test_a_second_save_replaces_the_first(report, tmp_path):
 
 def test_save_refuses_what_it_cannot_write(report, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="Cannot write .*report.json.*--output"):
+    with pytest.raises(InputError, match="Cannot write .*episodes.parquet.*--output"):
         save(report, tmp_path / "file")
     with pytest.raises(InputError, match="plain, finite values"):
         save(report, tmp_path, {"x": float("nan")})

@@ -22,7 +22,7 @@ import yaml  # type: ignore[import-untyped,unused-ignore]
 
 from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.files import whole_file
+from cdsa_lightning.files import digest_of, seal, whole_file
 from cdsa_lightning.grid.facts import Facts
 from cdsa_lightning.grid.nodes import DONE, Node, done_record, finish
 from cdsa_lightning.grid.storage import Mirror, Storage
@@ -134,7 +134,7 @@ def _name_in_storage(report: Path, mirror: Mirror) -> None:
     """The files that a report names lie in the storage, not in a folder that is about to go."""
     text = report.read_text(encoding="utf-8").replace(f'"{mirror.root}/', f'"{mirror.storage.url}/')
     with whole_file(report) as place:
-        place.write_text(text, encoding="utf-8")
+        place.write_bytes(seal(text.encode()))
 
 
 def _check_data(node: Node, root: Path) -> None:
@@ -208,7 +208,7 @@ def _evaluate(node: Node, root: Path) -> dict[str, Any]:
             raise InputError(f"{path} is needed and not done.")
         files[kind] = root / path / said["made"]["file"]
     evaluate_cell(node, root / node.path, _given_checkpoint(node) or files["train"], files["fit"])
-    return {"file": RECORD}
+    return {"file": RECORD, "sha256": digest_of(root / node.path / RECORD)}
 
 
 def _given_checkpoint(node: Node) -> Path | None:

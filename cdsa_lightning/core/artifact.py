@@ -2,7 +2,8 @@ r"""The file that users deploy: a safetensors file whose header says, as JSON, e
 
     8 bytes: length n (little endian) | n bytes: JSON, with "__metadata__": {"cdsa": "<JSON header>"} | tensors
 
-Nothing in it can execute. `read_header` needs the standard library alone.
+The header starts with the digest of all bytes (`files.intact`); files of earlier versions have none. Nothing in it can
+execute. `read_header` and `read_content` need the standard library alone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.files import whole_file
+from cdsa_lightning.files import UNSEALED, intact, seal, whole_file
 
 FORMAT = 1
 _MAX_HEADER = 100 * 2**20  # the format's own limit
 
-__all__ = ["load_corrector", "read_header", "save_corrector"]
+__all__ = ["load_corrector", "read_content", "read_header", "save_corrector"]
 
 
 def save_corrector(corrector: Any, path: str | Path) -> Path:
@@ -36,7 +37,8 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
     path = Path(path)
     nets = corrector.networks
     header = {
-        **corrector.info,
+        **UNSEALED,
+        **{key: value for key, value in corrector.info.items() if key not in UNSEALED},
         "format": FORMAT,
         "obs_dim": corrector.obs_dim,
         "action_dim": corrector.action_dim,
@@ -51,7 +53,7 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in corrector.state_dict().items()}
     content = save(tensors, {"cdsa": json.dumps(header)})
     with whole_file(path, "the corrector") as place:
-        place.write_bytes(content)
+        place.write_bytes(seal(content))
     return path
 
 
@@ -85,7 +87,23 @@ def read_header(path: str | Path) -> dict[str, Any]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else header
         raise InputError(f"{wrong} of format {FORMAT}: found {found!r}. Fit it again with this version.")
-    return header
+    return {key: value for key, value in header.items() if key not in UNSEALED}
+
+
+def read_content(path: str | Path) -> bytes:
+    """All bytes of a corrector file, seen to be those that were written.
+
+    Raises:
+        InputError: the file is missing, truncated, no corrector, or changed since it was written.
+    """
+    read_header(path)  # says best what is missing, or is another kind of file
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read the corrector {path}: {error.strerror or error}.") from None
+    if not intact(content):
+        raise InputError(f"{path} is damaged: its digest is not that of its bytes. Fit it again, or copy it again.")
+    return content
 
 
 def _check_dims(header: dict[str, Any], tensors: dict[str, Any]) -> None:
@@ -122,16 +140,16 @@ def load_corrector(path: str | Path) -> Any:
         InputError: the file is missing, corrupted, or its tensors do not fit its header.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     from cdsa_lightning.core.coefficients import Coefficients
     from cdsa_lightning.core.corrector import Corrector
     from cdsa_lightning.core.networks import Networks, NetworkSettings
     from cdsa_lightning.core.seeds import init_generators
 
-    header = read_header(path)
+    header, content = read_header(path), read_content(path)
     try:
-        tensors = load_file(path)
+        tensors = load(content)
         _check_dims(header, tensors)
         networks = Networks(
             header["obs_dim"],

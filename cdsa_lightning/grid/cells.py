@@ -1,11 +1,13 @@
 r"""A cell of a grid: one baseline on one task, alone and corrected, and its record of all episodes.
 
 record.parquet has one row an episode and arm: task, baseline, arm, seed (the training seed), episode, return,
-normalized, length, env_id, provenance, coefficients (JSON, empty for the base), fingerprint, seconds (of the cell).
+normalized, length, env_id, provenance, coefficients (JSON, empty for the base), fingerprint, seconds (of the cell). Its
+digest is in the done.json beside it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -22,8 +24,8 @@ from cdsa_lightning.core.corrector import CorrectedPolicy
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Evaluator, Report, traced
-from cdsa_lightning.files import whole_file
-from cdsa_lightning.grid.nodes import Node
+from cdsa_lightning.files import clear_partials, whole_file
+from cdsa_lightning.grid.nodes import DONE, Node
 from cdsa_lightning.registry import load_policy
 from cdsa_lightning.tasks import get_task
 
@@ -49,6 +51,7 @@ def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, correcto
         InputError: what is loaded does not fit, or a return is NaN.
     """
     started = time.monotonic()
+    clear_partials(directory)
     task = get_task(node.task)
     policy = load_policy(node.name, checkpoint, task)
     corrected = _corrected(node, policy, corrector) if corrector else {}
@@ -71,14 +74,27 @@ def read_record(path: Path) -> pa.Table:
         InputError: missing, damaged, or without a column.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        content = path.read_bytes()
+        table = pq.ParquetFile(pa.BufferReader(content)).read()
     except (OSError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"Cannot read the record {path}: {reason}.") from None
+    expected = _digest_of(path)
+    if expected and hashlib.sha256(content).hexdigest() != expected:
+        raise InputError(f"Cannot read the record {path}: it is not what was written, its digest is another.")
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise InputError(f"{path} is no record of a cell: it lacks {', '.join(missing)}.")
     return table
+
+
+def _digest_of(path: Path) -> str | None:
+    """What done.json says about a record; None where it says nothing, as those of earlier versions."""
+    try:
+        made = json.loads((path.parent / DONE).read_text(encoding="utf-8"))["made"]
+        return made.get("sha256") if made["file"] == path.name else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def _corrected(node: Node, policy: Policy, path: Path) -> dict[str, CorrectedPolicy]:

@@ -23,7 +23,7 @@ from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.comparison import ARMS, corrections
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.files import write_json
+from cdsa_lightning.files import UNSEALED, intact, write_json
 from cdsa_lightning.grid.facts import DataFacts
 from cdsa_lightning.grid.settings import Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
@@ -173,15 +173,17 @@ def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients
 def done_record(root: Path, path: str) -> dict[str, Any] | None:
     """What a finished node's done.json says; None where it is not finished."""
     try:
-        said = json.loads((root / path / DONE).read_text(encoding="utf-8"))
+        content = (root / path / DONE).read_bytes()
+        said = json.loads(content.decode("utf-8"))
     except (OSError, ValueError):  # what is damaged was not finished
         return None
-    return said if isinstance(said, dict) and said.get("path") == path else None
+    return said if isinstance(said, dict) and said.get("path") == path and intact(content) else None
 
 
 def finish(root: Path, node: Node, seconds: float, made: dict[str, Any]) -> None:
     """Write done.json: from now on the node is done."""
     said = {
+        **UNSEALED,
         "path": node.path,
         "kind": node.kind,
         "task": node.task,
