@@ -14,6 +14,7 @@ import os
 import platform
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,10 +89,13 @@ def make_dataset(
     """
     if output.data_format not in ("hdf5", "arrow"):
         raise InputError(f"Unknown data format {output.data_format!r}. Known: arrow, hdf5.")
-    if store.is_stored(output.dataset_id) and not output.overwrite:
-        raise InputError(f"The data set {output.dataset_id!r} exists already. Choose another id or pass --overwrite.")
     folder = store.partial_path(output.dataset_id)
     settings = json.loads(json.dumps(settings | {"versions": _versions()}))
+    if store.is_stored(output.dataset_id) and not output.overwrite:
+        if _finished(folder, settings, output.dataset_id):
+            shutil.rmtree(folder, ignore_errors=True)
+            return _stored(output.dataset_id)
+        raise InputError(f"The data set {output.dataset_id!r} exists already. Choose another id or pass --overwrite.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
@@ -109,6 +113,22 @@ def make_dataset(
             "move the store and set MINARI_DATASETS_PATH) and run the same command again."
         ) from error
     return collected
+
+
+def _finished(folder: Path, settings: dict[str, Any], dataset_id: str) -> bool:
+    """Whether the program that made the stored data set was killed before it had tidied up."""
+    try:
+        begun = json.loads((folder / "settings.json").read_text())
+    except (OSError, ValueError):
+        return False
+    made = store.metadata(dataset_id).get("cdsa", {})
+    return begun == settings == {key: made.get(key) for key in settings}
+
+
+def _stored(dataset_id: str) -> Collected:
+    facts = store.metadata(dataset_id)
+    counts = int(facts["total_episodes"]), int(facts["total_steps"])
+    return Collected(dataset_id, store.dataset_path(dataset_id), *counts, float(facts["cdsa"]["mean_return"]))
 
 
 def kept(dataset_id: str) -> str:
@@ -188,18 +208,18 @@ def _save(folder: Path, shard: int, pieces: Iterable[Piece], progress: Callable[
         temporary.unlink(missing_ok=True)
 
 
-def _load(folder: Path, shard: int) -> np.lib.npyio.NpzFile:
+def _load(folder: Path, shard: int) -> dict[str, np.ndarray]:
     path = _file(folder, shard)
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
 
 
 def _episodes(folder: Path, shards: int) -> Iterator[Episode]:
     for shard in range(shards):
-        with _load(folder, shard) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = _load(folder, shard)
         ends = np.cumsum(arrays["lengths"])
         for index, (high, length) in enumerate(zip(ends, arrays["lengths"], strict=True)):
             low = high - length
@@ -244,12 +264,12 @@ def _summary(folder: Path, shards: int) -> tuple[np.ndarray, np.ndarray, np.ndar
     """Length, return, and whether it was cut, of every episode."""
     columns: tuple[list[np.ndarray], ...] = ([], [], [])
     for shard in range(shards):
-        with _load(folder, shard) as archive:
-            lengths = archive["lengths"]
-            owner = np.repeat(np.arange(len(lengths)), lengths)
-            returns = np.bincount(owner, weights=archive["reward"], minlength=len(lengths))
-            for column, values in zip(columns, (lengths, returns, archive["cut"]), strict=True):
-                column.append(values)
+        arrays = _load(folder, shard)
+        lengths = arrays["lengths"]
+        owner = np.repeat(np.arange(len(lengths)), lengths)
+        returns = np.bincount(owner, weights=arrays["reward"], minlength=len(lengths))
+        for column, values in zip(columns, (lengths, returns, arrays["cut"]), strict=True):
+            column.append(values)
     lengths, returns, cut = (np.concatenate(column) for column in columns)
     return lengths, returns, cut
 

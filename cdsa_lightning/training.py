@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
@@ -50,6 +51,7 @@ class CDSAModule(SteppedModule):
     """
 
     run_name = "cdsa"
+    written_at = -1  # the step of the corrector that lies there
 
     def __init__(
         self,
@@ -153,7 +155,17 @@ class CDSAModule(SteppedModule):
         corrector.measure_noise(batch.obs, batch.action)
         return corrector.eval()
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        # Before the checkpoint of the last step: whatever stops the program, a run that has the one has the other.
+        if self.trainer.global_step >= self.total_steps:
+            self._write_corrector()
+
     def on_train_end(self) -> None:
-        if self.trainer.is_global_zero:
+        self._write_corrector()
+
+    def _write_corrector(self) -> None:
+        if self.trainer.is_global_zero and self.written_at != self.trainer.global_step:
             path = save_corrector(self.corrector(), Path(self.trainer.default_root_dir) / CORRECTOR)
+            self.written_at = self.trainer.global_step
             rank_zero_info(f"Corrector: {path}")

@@ -195,19 +195,22 @@ def _chunks(items: Iterable[Any]) -> Iterable[list[Any]]:
 
 
 def _move_into_place(build: Path, path: Path) -> None:
-    if not path.exists():
-        build.rename(path)
-        return
+    for file in build.rglob("*"):
+        if file.is_file():
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
     # A folder cannot replace a full one: the old data set steps aside for the moment between two renames.
     aside = path.with_name(f".replaced-{path.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    path.rename(aside)
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
     try:
         build.rename(path)
     except OSError:
-        aside.rename(path)
+        if aside.exists():
+            aside.rename(path)
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)  # also that of a program which was killed between the two
 
 
 def _name_namespace(dataset_id: str) -> None:
@@ -217,4 +220,6 @@ def _name_namespace(dataset_id: str) -> None:
         folder = folder / part
         marker = folder / "namespace_metadata.json"
         if not marker.exists():
-            marker.write_text("{}")
+            place = marker.with_name(f".{marker.name}.partial")
+            place.write_text("{}")
+            place.replace(marker)
