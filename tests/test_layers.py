@@ -18,6 +18,7 @@ LAYERS = {
     "files": 0,
     "inspection": 0,
     "untrusted": 0,
+    "storages": 0,
     "torch_files": 0,
     "core": 0,
     "envs": 0,
@@ -73,10 +74,11 @@ LAYERS = {
 """Part of cdsa_lightning -> layer."""
 
 BESIDE = {
-    "core": {"errors", "files"},
+    "core": {"errors", "files", "untrusted"},
+    "torch_files": {"storages", "untrusted"},
     "files": {"errors"},
     "envs": {"errors"},
-    "sources": {"errors"},
+    "sources": {"errors", "untrusted"},
     "metrics": {"errors"},
     "reference": {"errors"},
     "tracking": {"errors"},
@@ -102,6 +104,7 @@ BESIDE = {
 """Part -> parts of its own layer that it may import."""
 
 BASELINES_MAY_IMPORT = {"core", "tasks", "data", "stepping", "errors", "inspection"}
+BASELINES_MAY_IMPORT |= {"storages", "torch_files", "untrusted"}
 CORE_MAY_IMPORT = {"torch", "jaxtyping"}
 CORE_FILES_MAY_ALSO_IMPORT = {"policy.py": {"numpy"}, "artifact.py": {"numpy", "safetensors"}}
 

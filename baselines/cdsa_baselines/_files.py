@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cdsa_lightning import untrusted
 from cdsa_lightning.errors import InputError
 
-__all__ = ["LIMIT", "checkpoint_file", "require_small", "read_json", "read_npz"]
+__all__ = ["LIMIT", "checkpoint_file", "read_json", "read_npz"]
 
 LIMIT = 1 << 30
-"""Bytes that an archive may unpack to. Policies are a few MB; more is a mistake or an attack."""
+"""Bytes that a file may have. Policies are a few MB; more is a mistake or an attack."""
 
 
 def checkpoint_file(baseline: str, checkpoint: Path | None, suffixes: tuple[str, ...]) -> Path:
@@ -31,17 +30,6 @@ def checkpoint_file(baseline: str, checkpoint: Path | None, suffixes: tuple[str,
     return checkpoint
 
 
-def require_small(archive: zipfile.ZipFile, source: object) -> None:
-    """Refuse an archive that declares more than `LIMIT` bytes; `zipfile` never unpacks more than is declared.
-
-    Raises:
-        InputError: it declares more.
-    """
-    total = sum(entry.file_size for entry in archive.infolist())
-    if total > LIMIT:
-        raise InputError(f"{str(source)!r} unpacks to {total:,} bytes, more than the limit of {LIMIT:,}.")
-
-
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """All arrays of an ``.npz`` file by name.
 
@@ -49,13 +37,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         InputError: it is no ``.npz``, damaged, too large, or holds pickled objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            require_small(archive, path)
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except InputError:
-        raise
-    except Exception as error:  # A damaged or hostile file can make the parser raise anything.
+        return untrusted.read_npz(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read as plain .npz arrays: {error}. Write it anew.") from error
 
 
@@ -66,8 +49,8 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: it is not JSON, or not an object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        value = untrusted.read_json(path)
+    except (OSError, ValueError) as error:
         raise InputError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
     if not isinstance(value, dict):
         raise InputError(f"{str(path)!r} holds a JSON {type(value).__name__}, expected an object {{...}}.")

@@ -212,14 +212,14 @@ def test_weights_that_unpack_to_too_much_are_refused(tmp_path, task, monkeypatch
     with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"\0" * 10_000)
     path = write_d3(tmp_path / "model.d3", inner.getvalue(), d3rlpy_config())
-    monkeypatch.setattr("cdsa_baselines._files.LIMIT", 5_000)  # between the packed and the unpacked size
-    refused(path, task, "unpacks to 10,000 bytes, more than the limit")
+    monkeypatch.setattr("cdsa_lightning.untrusted.room", lambda size: 5_000)
+    refused(path, task, "would unpack to 10,000, more than the limit of 5,000")
 
 
 def test_an_array_that_stands_for_more_than_it_stores_is_refused(tmp_path, task):
-    actor = actor_state(LAYERS) | {"_encoder._layers.0.weight": torch.ones(1, 1).expand(8, 3)}
+    actor = actor_state(LAYERS) | {"_encoder._layers.0.weight": torch.ones(1, 1).expand(30_000, 30_000)}
     path = write_d3(tmp_path / "model.d3", d3rlpy_states(actor), d3rlpy_config())
-    refused(path, task, "'_encoder._layers.0.weight' of the actor is no plain array of numbers")
+    refused(path, task, "hostile: 900000000 entries up to number 0 where 1 are stored")
 
 
 def test_statistics_of_another_task_do_not_fit(tmp_path, task):

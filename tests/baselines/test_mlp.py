@@ -203,7 +203,7 @@ def test_arrays_that_numpy_lacks_are_refused(tmp_path, task):
 
 def test_an_archive_that_unpacks_to_too_much_is_refused_unread(tmp_path, task, monkeypatch):
     path = save_mlp(tmp_path / "a.npz", random_layers(3, 4, 2))
-    monkeypatch.setattr("cdsa_baselines._files.LIMIT", 100)
+    monkeypatch.setattr("cdsa_lightning.untrusted.room", lambda size: 100)
     with pytest.raises(InputError, match="more than the limit of 100"):
         load(path, task)
 

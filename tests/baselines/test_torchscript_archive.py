@@ -26,13 +26,13 @@ LINEAR = rb"c__torch__\.torch\.nn\.modules\.linear[^\n]*\nLinear\n"
         (
             b"ctorch._utils\n_rebuild_tensor_v2\n",
             b"cos\nsystem\n",
-            "asks for a call of 'os system'.*Nothing in it was exec",
+            "asks for a call of 'os.system'.*Nothing in it was exec",
         ),
         (LINEAR, b"c__torch__.torch.classes.a\nB\n", "native class"),
         (LINEAR, b"cposix\nsystem\n", "damaged: .*an object of"),
         (b"ctorch\nFloatStorage\n", b"ctorch\nQInt8Storage\n", "numbers of type QInt8 are not supported"),
         (b"ctorch\nFloatStorage\n", b"ctorch\nDoubleStorage\n", "damaged or hostile: .* where"),
-        (b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x009", "Storage '9' of 'data.pkl' .* is missing"),
+        (b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x009", "'data.pkl' .* is damaged: .*Storage '9' is missing"),
         (b"\x80\x02", b"\x80\x02\x88\x93", "STACK_GLOBAL has no place in a module"),
         (b"\x80\x02", b"\x80\x02ios\nsystem\n", "damaged"),
     ],
@@ -50,7 +50,7 @@ def test_attributes_beyond_tensors_and_plain_values_are_refused(tmp_path, task, 
 def test_a_tensor_that_reaches_beyond_its_storage_is_refused(tmp_path, task):
     path = write_script(tmp_path / "net.pt", nn.Linear(S, A), scripted)
     cut = {"/data/0": lambda content: content[:-4]}
-    with pytest.raises(InputError, match="Storage '0' of 'data.pkl' .*: 10 entries up to number 9 where 9 are stored"):
+    with pytest.raises(InputError, match="Storage '0' .*: 10 entries up to number 9 where 9 are stored"):
         load(rewrite(path, cut), task)
 
 
@@ -66,7 +66,7 @@ def test_members_of_one_name_are_refused(tmp_path, task):
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, task, monkeypatch):
     path = write_script(tmp_path / "net.pt", nn.Linear(S, A))
-    monkeypatch.setattr("cdsa_baselines._files.LIMIT", 1000)
+    monkeypatch.setattr("cdsa_lightning.untrusted.room", lambda size: 1000)
     with pytest.raises(InputError, match="more than the limit of 1,000"):
         load(path, task)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 
-from cdsa_baselines.foreign._archive import DTYPES
 from cdsa_baselines.foreign._ops import REMEDY, SCALAR_OPS
 from cdsa_baselines.foreign._tape import HERE, Call, Slot, operator_call
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.storages import DTYPES
 
 __all__ = ["NUMBER_TYPES", "Graph", "argument"]
 

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
 import pickletools
 import zipfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cdsa_baselines import _files
-from cdsa_baselines._files import require_small
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.torch_files import Foreign, read_torch_file
+from cdsa_lightning.untrusted import require_modest
 
 __all__ = ["holds_members", "pickled_strings", "read_bytes", "read_members", "read_state_dict", "read_torch"]
-
-
-class _SetAside:
-    """Stands for an instance of a class that is not needed; whatever was stored in it is forgotten."""
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, _: Any) -> None: ...
 
 
 def holds_members(path: Path, wanted: Iterable[str]) -> bool:
@@ -50,7 +43,7 @@ def read_members(path: Path, wanted: Iterable[str], kind: str) -> tuple[dict[str
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            require_small(archive, path)
+            require_modest(archive, os.path.getsize(path))
             names = archive.namelist()
             missing = [name for name in wanted if name not in names]
             if missing:
@@ -81,7 +74,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_torch(content: bytes, source: str, set_aside: Collection[str] = ()) -> dict[str, Any]:
-    """A dictionary of tensors and plain values, nested as it was, by PyTorch's unpickler that knows nothing else.
+    """A dictionary of tensors and plain values, nested as it was.
 
     Args:
         content: What ``torch.save`` wrote.
@@ -92,19 +85,18 @@ def read_torch(content: bytes, source: str, set_aside: Collection[str] = ()) -> 
     Raises:
         InputError: it is damaged, too large, no dictionary with names, or holds anything else than plain values.
     """
-    foreign = _foreign_names(content)
-    stand_ins: list[Any] = [(_SetAside, name) for name in foreign if name.rpartition(".")[2] in set_aside]
     try:
-        if zipfile.is_zipfile(io.BytesIO(content)):
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                require_small(archive, source)
-        with torch.serialization.safe_globals(stand_ins):
-            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except Exception as error:  # weights_only refuses by several error classes; damaged files raise still others.
-        refused = [name for name in foreign if (_SetAside, name) not in stand_ins]
-        raise InputError(_refusal(source, content, error, refused)) from error
+        state = read_torch_file(content, set_aside)
+    except Foreign as error:
+        raise InputError(
+            f"{source} was refused: {error}, and only tensors and plain values are read. Nothing in it was executed. "
+            "Where you trust it, open it with the program that wrote it and save its state dicts alone: "
+            "torch.save({name: module.state_dict()}, PATH)."
+        ) from error
+    except ValueError as error:
+        raise InputError(
+            f"{source} was refused: it is damaged, or holds more than tensors ({error}). Nothing in it was executed."
+        ) from error
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise InputError(f"{source} holds a {type(state).__name__}, expected a state dict: tensors by name.")
     return state
@@ -124,42 +116,14 @@ def read_state_dict(content: bytes, source: str) -> dict[str, Tensor]:
 
 
 def pickled_strings(content: bytes) -> set[str]:
-    """All strings in what ``torch.save`` wrote, keys among them, by walking its opcodes; none where it is no such file.
-
-    Raises:
-        InputError: it unpacks to too much.
-    """
+    """All strings in what ``torch.save`` wrote, keys among them, by walking its opcodes; none in any other file."""
     found: set[str] = set()
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            require_small(archive, "the checkpoint")
+            require_modest(archive, len(content))
             pickled = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
         for part in pickled:
             found.update(value for _, value, _ in pickletools.genops(part) if isinstance(value, str))
-    except InputError:
-        raise
-    except Exception:  # Damaged or no pickle at all: what was found so far tells all that can be told.
+    except Exception:  # Damaged, hostile or no pickle at all: what was found so far tells all that can be told.
         return found
     return found
-
-
-def _foreign_names(content: bytes) -> list[str]:
-    """Classes and functions that the pickle names beyond those of tensors and containers; none is looked up."""
-    try:
-        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(content)))
-    except Exception:  # No archive of torch.save, or opcodes that weights_only refuses anyway.
-        return []
-
-
-def _refusal(source: str, content: bytes, error: Exception, foreign: list[str]) -> str:
-    if foreign:
-        return (
-            f"{source} was refused: it holds {', '.join(foreign[:5])}, and only tensors and plain values are read. "
-            "Nothing in it was executed. Where you trust it, open it with the program that wrote it and save its "
-            "state dicts alone: torch.save({name: module.state_dict()}, PATH)."
-        )
-    # Of PyTorch's own text, which recommends to load the file unsafely, only the cause is told.
-    cause = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0][:200]
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        cause = "it is no whole archive of torch.save; was it cut off?"
-    return f"{source} was refused: it is damaged, or holds more than tensors ({cause}). Nothing in it was executed."

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cdsa_baselines._files import checkpoint_file
 from cdsa_baselines._layers import require_widths
-from cdsa_baselines.foreign._archive import DTYPES, Storages, parse_json, read_archive, torch_root
+from cdsa_baselines.foreign._archive import parse_json, read_archive, torch_root
 from cdsa_baselines.foreign._graph import NUMBER_TYPES, Graph, argument
 from cdsa_baselines.foreign._program import Tensors, chosen, first_line, program_policy, read_sidecar
 from cdsa_baselines.foreign._tape import Slot, Tape
@@ -28,7 +28,9 @@ from cdsa_baselines.foreign._zip import read_state_dict
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.storages import DTYPES, Storages
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import room
 
 __all__ = ["inspect", "load"]
 
@@ -149,7 +151,7 @@ def _payloads(members: dict[str, bytes], name: str, kind: str, source: str) -> d
         return read_state_dict(members[saved], f"{saved!r} in {source}")
     config = json.loads(members[f"{folder}{name}_{kind}_config.json"])["config"]
     contents = {key.removeprefix(folder): content for key, content in members.items() if key.startswith(folder)}
-    storages = Storages(contents, f"{folder!r} in {source}")
+    storages = Storages(contents, room(sum(map(len, contents.values()))))
     tensors = {}
     for title, payload in config.items():
         meta = payload["tensor_meta"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cdsa_baselines._files import checkpoint_file
 from cdsa_baselines._layers import require_widths
-from cdsa_baselines.foreign._archive import Storages, read_archive, torch_root
+from cdsa_baselines.foreign._archive import read_archive, torch_root
 from cdsa_baselines.foreign._program import chosen, program_policy, read_sidecar, shapes_of
 from cdsa_baselines.foreign._script import Code
 from cdsa_baselines.foreign._script_data import Object, read_values
@@ -24,7 +24,9 @@ from cdsa_baselines.foreign._tape import Tape
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.storages import Storages
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import room
 
 __all__ = ["inspect", "load"]
 
@@ -108,7 +110,7 @@ def _read(path: Path, root: str) -> _Archive:
     for pickle, folder in (("data.pkl", "data/"), ("constants.pkl", "constants/")):
         storages = {n.removeprefix(folder): content for n, content in members.items() if n.startswith(folder)}
         where = f"{pickle!r} in {source}"
-        values.append(read_values(members[pickle], Storages(storages, where), where))
+        values.append(read_values(members[pickle], Storages(storages, room(path.stat().st_size)), where))
     module, constants = values
     if not isinstance(module, Object) or module.cls not in code.classes or not isinstance(constants, tuple):
         raise InputError(f"{source} holds a {type(module).__name__}, expected a module. Export it anew.")
