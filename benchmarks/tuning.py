@@ -4,7 +4,8 @@ r"""When to correct: the rules of `cdsa tune` against every candidate measured i
     python benchmarks/tuning.py table pairs.jsonl [...] [--fitted hopper-medium walker2d-medium]
 
 `measure` adds a line for every policy of the list that is not there yet: the measures that the data rule reads, and the
-returns of every candidate. The list is a CSV of name, baseline, checkpoint (may be empty) and noise on the actions.
+returns of every candidate. The list is a CSV of name, baseline, checkpoint (may be empty), noise on the actions and,
+where it is not that of the data, the task that it was trained on.
 `table` prints, for each pair of data and policy, what each rule would have made of it; a gain is a difference of mean
 returns (normalised score where the task has a scale), a harm one whose 95 % interval lies below 0. `--fitted` names
 the tasks that the data rule's thresholds were fitted on; the others are reported apart.
@@ -38,7 +39,8 @@ def policies(path, task):
     with open(path, newline="") as file:
         for line in csv.DictReader(file):
             checkpoint = Path(line["checkpoint"]) if line["checkpoint"] else None
-            policy, noise = load_policy(line["baseline"], checkpoint, task), float(line["noise"] or 0)
+            trained = get_task(line["task"]) if line.get("task") else task
+            policy, noise = load_policy(line["baseline"], checkpoint, trained), float(line["noise"] or 0)
             yield line["name"], NoisyPolicy(policy, noise) if noise else policy
 
 
@@ -73,13 +75,15 @@ def judge(line):
     gaps = {key: bootstrap_difference(values, returns["none"]) for key, values in returns.items() if key != "none"}
     gains = {"none": (0.0, False, False)}
     gains |= {key: (gap.estimate * scale, gap.high < 0, gap.low > 0) for key, gap in gaps.items()}
+    other = "" if task.corrected_by == task.name else task.corrected_by
     ten = returns["none"].reshape(-1)[:10].numpy()
+    measures = Measures(**line["measures"])
     restoring = "recommended" if "recommended" in returns else "ann3"
     chosen = {
         "none": "none",
         "always": restoring,
-        "data": data_rule(Measures(**line["measures"]), returns)[0],
-        "returns": return_rule(Returns(ten, line["data_mean"]), returns, Measures(**line["measures"]))[0],
+        "data": data_rule(measures, returns, other)[0],
+        "returns": "none" if other else return_rule(Returns(ten, line["data_mean"]), returns, measures)[0],
         "oracle": max(gains, key=lambda key: gains[key][0]),
     }
     return chosen, gains, returns["none"].mean().item()

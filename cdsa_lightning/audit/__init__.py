@@ -1,6 +1,7 @@
 """How far outside its data a policy acts: `audit` measures it, `Audit` is what it found."""
 
 from cdsa_lightning.audit.findings import (
+    FAR_BIAS,
     INSIDE_F99,
     INSIDE_R,
     KINDS,
@@ -18,6 +19,7 @@ from cdsa_lightning.audit.measure import audit, walk
 from cdsa_lightning.audit.reference import SIGMA, Reference, density_drift, p_values
 
 __all__ = [
+    "FAR_BIAS",
     "INSIDE_F99",
     "INSIDE_R",
     "KINDS",

@@ -128,13 +128,18 @@ def _check(options: Options, own: TuneOptions) -> np.ndarray | None:
     return read_returns(own.returns) if own.returns else None
 
 
+def _other_task(subject: Corrected) -> str:
+    """The task that the data are of, where it is not the policy's; else empty."""
+    fitted = str(subject.policy.corrector.info.get("task"))
+    return "" if fitted == subject.task.name else fitted
+
+
 def _same_task(subject: Corrected) -> None:
     """The policy's returns can be compared with those of the data."""
-    fitted = subject.policy.corrector.info.get("task")
-    if fitted != subject.task.name:
+    if fitted := _other_task(subject):
         raise InputError(
-            f"The data are those of task {fitted!r}, whose returns say nothing about {subject.task.name!r}: choose "
-            "with --selector data."
+            f"The data are those of task {fitted!r}, whose returns say nothing about {subject.task.name!r}: search in "
+            "the environment with --with_env --trials 40."
         )
 
 
@@ -155,7 +160,7 @@ def _returns(subject: Corrected, values: np.ndarray | None) -> Returns | None:
     """The policy's returns beside those of the data, where both are there and of one task."""
     from cdsa_lightning.tuning import Returns
 
-    if values is None or subject.policy.corrector.info.get("task") != subject.task.name:
+    if values is None or _other_task(subject):
         return None
     return Returns(values, float(subject.data.episode_returns(whole_only=True).mean()))
 
@@ -174,14 +179,15 @@ def _choose(
     from cdsa_lightning.commands.measured import compared, judged
     from cdsa_lightning.tuning import Choice, choose, data_rule, return_rule
 
-    by_rule = {"data": data_rule(measures, found)[0]}
+    data_of = _other_task(subject)
+    by_rule = {"data": data_rule(measures, found, data_of)[0]}
     if returns is not None:
         by_rule["returns"] = return_rule(returns, found, measures)[0]
     judgement, search = judged(options, subject, searched, by_rule) if searched else (None, None)
     if judgement is not None and own.selector == "auto":
         name, rule, reason = judgement.name, "search", judgement.reason
     else:
-        name, rule, reason = choose(own.selector, found, measures, returns)
+        name, rule, reason = choose(own.selector, found, measures, returns, data_of)
     coefficients = (searched.shown if searched else found)[name]
     choice = Choice(coefficients, name, rule, reason, subject.task.name, subject.baseline)
     if outcomes is None:

@@ -5,21 +5,22 @@ r"""Two rules for when to correct; "no correction" is always an answer.
                from above, where the way back is short. Ten episodes suffice.
     data       from states of the data alone (`cdsa_lightning.audit`), the first that applies:
                r <= 1.1 and f99 <= .015               none: the policy acts as the data do
-               rho < .5, or r sqrt(1 - rho) >= 1.4    ann3: the deviation is noise, or noise is more than in the data
+               rho < .5, or r sqrt(1 - rho) >= 1.5    ann3: the deviation is noise, or noise is more than in the data
                and r sqrt(rho) < 4                    and the rest not far
-               f99 < .15                              gate90: few actions lie outside
+               f99 < .12                              gate90: few actions lie outside
                else                                   none: systematically outside, for better or worse; only returns
                                                       can tell
 
-Where a task has recommended coefficients of another kind than ann3, they stand in for ann3, and nothing for gate90. The
-data rule's thresholds were fitted at sigma .4 of standardised actions on MuJoCo tasks (docs/results.md).
+Data of another task (`Task.corrected_by`) show what is safe there, not what this task rewards: neither rule corrects by
+them. Where a task has recommended coefficients of another kind than ann3, they stand in for ann3, and nothing for
+gate90. The data rule's thresholds were fitted at sigma .4 of standardised actions on MuJoCo tasks (docs/results.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from cdsa_lightning.audit import KINDS, SIGMA, Measures
+from cdsa_lightning.audit import FAR_BIAS, KINDS, SIGMA, Measures
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.tuning.returns import Returns
 
@@ -29,11 +30,10 @@ SELECTORS = ("auto", "returns", "data", "none")
 
 _BY_KIND = {"inside": "none", "noisy": "ann3", "mild": "gate90", "systematic": "none"}
 _FEW = 10
-_FAR = 2.7
 
 
 def choose(
-    selector: str, known: Collection[str], measures: Measures, returns: Returns | None = None
+    selector: str, known: Collection[str], measures: Measures, returns: Returns | None = None, data_of: str = ""
 ) -> tuple[str, str, str]:
     """The candidate, the rule that chose it, and the reason in a sentence.
 
@@ -42,6 +42,7 @@ def choose(
         known: Names of the candidates.
         measures: Of the policy in states of the data.
         returns: Of the policy's own episodes.
+        data_of: The task that the data are of, where it is another than the policy's.
 
     Raises:
         InputError: an unknown selector, or the return rule without returns.
@@ -51,7 +52,7 @@ def choose(
     if selector == "none":
         return "none", "none", "No correction, as asked for."
     if selector == "data" or (selector == "auto" and returns is None):
-        name, reason = data_rule(measures, known)
+        name, reason = data_rule(measures, known, data_of)
         return name, "data", reason
     if returns is None:
         raise InputError(
@@ -62,13 +63,20 @@ def choose(
     return name, "returns", reason
 
 
-def data_rule(measures: Measures, known: Collection[str] = ("none", "ann3", "gate90")) -> tuple[str, str]:
-    """The candidate and the reason, from states of the data alone."""
+def data_rule(
+    measures: Measures, known: Collection[str] = ("none", "ann3", "gate90"), data_of: str = ""
+) -> tuple[str, str]:
+    """The candidate and the reason, from states of the data alone; arguments as of `choose`."""
     name, m = _BY_KIND[measures.kind], measures
     if "recommended" in known:
         name = {"ann3": "recommended", "gate90": "none"}.get(name, name)
     numbers = f"r {m.r:.2f}, rho {m.rho:.2f}, noise {m.noise:.2f}, f99 {m.f99:.1%} at sigma {m.sigma:g}"
     said = f"In states of the data the policy {KINDS[m.kind]} ({numbers})"
+    if data_of:
+        return "none", (
+            f"{said}, but these are data of {data_of}: they show what is safe, not what a correction costs in this "
+            "task's rewards: no correction; only the environment can tell (--with_env --trials)."
+        )
     if name not in known:
         return "none", f"{said}, but {name} needs the data's noise, which the corrector's file lacks: no correction."
     end = {
@@ -98,11 +106,11 @@ def return_rule(
     policy = f"mean return over {count} episode{'' if count == 1 else 's'}, {returns.mean:.1f},"
     if returns.mean >= returns.data_mean:
         return "none", f"The policy's {policy} is not below the data's, {returns.data_mean:.1f}: no correction.{few}"
-    if measures is not None and measures.kind == "systematic" and measures.bias >= _FAR:
+    if measures is not None and measures.kind == "systematic" and measures.bias >= FAR_BIAS:
         return "none", (
             f"The policy's {policy} is below the data's, {returns.data_mean:.1f}, but it acts so far outside them "
-            f"(r sqrt(rho) {measures.bias:.2f}, limit {_FAR:g}) that a correction harms more often than it helps: no "
-            f"correction; only the environment can tell (--with_env --trials).{few}"
+            f"(r sqrt(rho) {measures.bias:.2f}, limit {FAR_BIAS:g}) that a correction harms more often than it helps: "
+            f"no correction; only the environment can tell (--with_env --trials).{few}"
         )
     name = "recommended" if "recommended" in known else "ann3"
     return name, f"The policy's {policy} is below the data's, {returns.data_mean:.1f}: {name} restores it.{few}"

@@ -20,8 +20,8 @@ def measures(r, rho=1.0, f99=0.0, sigma=0.4):
         (0.4, 1.0, 0.0, "none", "acts as the data do"),
         (1.1, 0.0, 0.015, "none", "nothing to correct"),
         (1.11, 0.49, 0.0, "ann3", "is noisy around the data"),
-        (1.11, 0.5, 0.149, "gate90", "leaves the data mildly"),
-        (1.11, 0.5, 0.15, "none", "systematically outside the data"),
+        (1.11, 0.5, 0.119, "gate90", "leaves the data mildly"),
+        (1.11, 0.5, 0.12, "none", "systematically outside the data"),
         (0.65, 1.0, 0.016, "gate90", "leaves the data mildly"),  # a deterministic policy of another behaviour
         (4.1, 0.9, 0.9, "none", "systematically outside the data"),  # noise 1.30
         (4.2, 0.8, 0.9, "ann3", "noise 1.88"),  # mostly systematic, and yet noisier than the data
@@ -75,6 +75,15 @@ def test_auto_asks_returns_where_there_are_any():
     assert choose("data", ALL, noisy, poor)[:2] == ("recommended", "data")
     assert choose("returns", ALL, inside, poor)[:2] == ("recommended", "returns")
     assert choose("none", ALL, noisy, poor)[:2] == ("none", "none")
+
+
+def test_data_of_another_task_correct_nothing_by_themselves():
+    noisy = measures(2.0, 0.1)
+    assert data_rule(noisy, ALL)[0] == "recommended"
+    name, reason = data_rule(noisy, ALL, "risky-transportation")
+    assert name == "none"
+    assert "these are data of risky-transportation" in reason
+    assert choose("auto", ALL, noisy, data_of="risky-transportation")[:2] == ("none", "data")
 
 
 def test_an_unknown_selector_and_missing_returns_are_refused():
