@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {"cdsa_lightning": ROOT / "cdsa_lightning", "cdsa_baselines": ROOT / "baselines" / "cdsa_baselines"}
 
 LAYERS = {
+    "arrays": 0,
     "errors": 0,
     "files": 0,
     "inspection": 0,

@@ -85,8 +85,7 @@ def act(policy: Policy, obs: Float[Tensor, "E B S"]) -> Float[Tensor, "E B A"]:
         InputError: the policy holds another number of seeds than `obs`.
     """
     if policy.num_seeds == 1:
-        seeds, batch = obs.shape[:2]
-        return policy(obs.reshape(seeds * batch, -1)).reshape(seeds, batch, -1)
+        return policy(obs.flatten(0, 1)).unflatten(0, obs.shape[:2])  # also of no rows at all
     if policy.num_seeds != obs.shape[0]:
         raise InputError(f"The policy holds {policy.num_seeds} seeds, the observations {obs.shape[0]}.")
     return policy(obs)
