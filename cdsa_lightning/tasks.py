@@ -201,6 +201,8 @@ def _tasks() -> dict[str, Task]:
     return {row["name"]: Task(**row) for row in read_tasks()}
 
 
+        if env_id not in gymnasium.registry:
+            envs.register_installed()
 def _make(env_id: str, **kwargs: Any) -> gymnasium.Env:
     import cdsa_lightning.envs.mujoco  # noqa: F401  for what it does with MuJoCo's warnings
 

@@ -1,4 +1,4 @@
-"""Every command and every code block of the README and of docs/extending.md is run, with smaller numbers."""
+"""Every command and every code block of the README is run, with smaller numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from cdsa_lightning.cli import main
 
@@ -92,19 +91,6 @@ def test_the_one_line_of_python_corrects_a_policy(workshop):
 def test_no_shell_block_of_the_readme_goes_untested():
     text = (ROOT / "README.md").read_text()
     assert len(re.findall(r"^```(bash|python)", text, re.MULTILINE)) == len(blocks(ROOT / "README.md"))
-
-
-def test_the_clone_of_the_extending_page_trains_and_is_restored(workshop):
-    from cdsa_lightning.tasks import get_task
-    from training_data import TASK, train, write_npz
-
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
-    names: dict = {"__name__": "clone"}
-    exec(compile(code, "extending.md", "exec"), names)  # noqa: S102
-    npz = write_npz(workshop / "clone.npz")
-    train(names["Clone"](), npz, 20, workshop / "clone")
-    policy = names["Clone"].load(workshop / "clone" / "last.ckpt", get_task(TASK))
-    assert policy(torch.rand(2, 5, 4)).shape == (2, 5, 2)
 
 
 def test_the_demo_of_the_makefile_is_the_readme_by_hand():

@@ -1,7 +1,15 @@
-r"""Environments: many copies side by side (`make_lanes`), and this package's gymnasium ids, registered on import."""
+r"""Environments: many copies side by side (`make_lanes`), and this package's gymnasium ids, registered on import.
+
+Other packages announce theirs, each as a function without arguments that registers them:
+
+    [project.entry-points."cdsa.environments"]
+    line = "my_package:register"
+"""
 
 from __future__ import annotations
 
+import functools
+from importlib.metadata import entry_points
 from typing import Any
 
 import gymnasium as gym
@@ -12,7 +20,9 @@ from cdsa_lightning.envs.lanes import FrozenLanes, Lanes
 from cdsa_lightning.envs.maps import WorldMap
 from cdsa_lightning.errors import InputError
 
-__all__ = ["ANTMAZE", "FrozenLanes", "Lanes", "make_lanes", "register", "world_map"]
+__all__ = ["ANTMAZE", "FrozenLanes", "GROUP", "Lanes", "make_lanes", "register", "register_installed", "world_map"]
+
+GROUP = "cdsa.environments"
 
 ANTMAZE = {  # id: (maze, horizon); play and diverse differ in their datasets, not in D4RL's evaluation
     "AntMazeUMaze": ("umaze", 700),
@@ -58,6 +68,23 @@ def register() -> None:
                 kwargs={"maze": maze},
                 max_episode_steps=steps,
             )
+
+
+@functools.cache
+def register_installed() -> None:
+    """Make the environments of other installed packages known to gymnasium, once in a process.
+
+    Raises:
+        InputError: a package's function failed.
+    """
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()()
+        except Exception as error:  # A stranger's code, which may raise anything.
+            raise InputError(
+                f"The environments {point.name!r} ({point.value}) cannot be registered: {type(error).__name__}: "
+                f"{error}. Repair or uninstall the package."
+            ) from error
 
 
 def world_map(env_id: str, **kwargs: Any) -> WorldMap | None:
