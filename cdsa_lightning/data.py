@@ -3,11 +3,13 @@ r"""Transitions as one device-resident table, drawn from in whole batches for ev
     chunk[e, k, b] = rows[i],   i ~ U{0, ..., N - 1} from the stream of seed e,      rows: [N, S + A + S + 2]
 
 Where transitions are weighted (`weighting`), i = min {j: u < sum_{l <= j} w_l} with u ~ U(0, 1) and sum w = 1. A row is
-obs | action | next_obs | reward | terminated. One gather per K steps replaces a DataLoader's work per item.
+obs | action | next_obs | reward | terminated. One gather per K steps replaces a DataLoader's work per item. The table
+lies on the training device, or in a file (`mapping`) out of which the same rows are drawn in the same order.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
@@ -19,13 +21,17 @@ from jaxtyping import Float, Int
 from lightning import LightningDataModule, Trainer
 from torch import Tensor
 
-from cdsa_lightning.core.seeds import SeedStreams
+from cdsa_lightning.core.seeds import SeedStreams, shuffled
 from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.mapping import as_tensor, gathered, map_table
 from cdsa_lightning.sources import Transitions
+from cdsa_lightning.table import Table, best_episodes, in_memory, read_table
 from cdsa_lightning.tasks import Task, get_task
-from cdsa_lightning.weighting import WEIGHTS, transition_weights
+from cdsa_lightning.weighting import WEIGHTS, Scaled, transition_weights
 
 __all__ = ["Batch", "DataInfo", "TaskData", "TransitionData"]
+
+_log = logging.getLogger(__name__)
 
 
 class Batch(NamedTuple):
@@ -100,25 +106,6 @@ class DataInfo:
         return cls(**{key: value for key, value in values.items() if key in known})
 
 
-def _moments(array: np.ndarray) -> tuple[list[float], list[float]]:
-    mean, std = array.mean(0, dtype=np.float64), array.std(0, dtype=np.float64)
-    std[std < 1e-6] = 1.0  # an entry that never changes says nothing; dividing by its deviation would shout it
-    return mean.tolist(), std.tolist()
-
-
-def _best_episodes(data: Transitions, fraction: float) -> Transitions:
-    """The share `fraction` of the episodes with the highest returns, one at least; of equals the first come first."""
-    count = max(1, round(fraction * data.num_episodes))
-    chosen = np.argsort(-data.episode_returns(), kind="stable")[:count]
-    rows = np.isin(data.episode, chosen)
-    obs, action, reward, next_obs, terminated = (
-        array[rows] for array in (data.obs, data.action, data.reward, data.next_obs, data.terminated)
-    )
-    episode = np.unique(data.episode[rows], return_inverse=True)[1]
-    source = f"{data.source} (best {count} of {data.num_episodes} episodes)"
-    return Transitions(obs, action, reward, next_obs, terminated, episode, source, data.provenance)
-
-
 def _at(shares: Float[Tensor, " N"], level: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
     """The inverse of the cumulated shares: row i for levels in [shares[i - 1], shares[i])."""
     return torch.searchsorted(shares, level, right=True)
@@ -127,17 +114,24 @@ def _at(shares: Float[Tensor, " N"], level: Float[Tensor, "*batch"]) -> Int[Tens
 class _Chunks:
     """An iterable over one run's chunks that starts where the trainer's step count stands."""
 
-    def __init__(self, rows: Tensor, shares: Tensor | None, trainer: Trainer, batch_size: int) -> None:
+    def __init__(self, data: TransitionData, trainer: Trainer) -> None:
         module: Any = trainer.lightning_module
-        self.rows, self.shares, self.trainer, self.batch_size = rows, shares, trainer, batch_size
+        self.rows, self.shares, self.mapped, self.device = data.rows, data.shares, data.mapped, data.device
+        self.trainer, self.batch_size = trainer, data.batch_size
         self.inner_steps: int = module.inner_steps
-        self.streams = SeedStreams(module.seeds, rows.device)
+        self.streams = SeedStreams(module.seeds, self.device)
 
     def __len__(self) -> int:
         steps = self.trainer.max_steps
         return -(-steps // self.inner_steps) if steps > 0 else sys.maxsize
 
     def __iter__(self) -> Iterator[Tensor]:
+        if self.mapped:
+            return gathered(self.rows, self._indices(), self.device)
+        return (self.rows[index] for index in self._indices())
+
+    def _indices(self) -> Iterator[Int[Tensor, "E K B"]]:
+        """This process's part of each joint batch."""
         size, rank = self.batch_size // self.trainer.world_size, self.trainer.global_rank
         shape = (self.inner_steps, self.batch_size)
         for chunk in range(self.trainer.global_step // self.inner_steps, len(self)):
@@ -145,7 +139,7 @@ class _Chunks:
                 index = self.streams.integers("batch", chunk, shape, len(self.rows))
             else:
                 index = _at(self.shares, self.streams.uniform("batch", chunk, shape))
-            yield self.rows[index[:, :, rank * size : (rank + 1) * size]]
+            yield index[:, :, rank * size : (rank + 1) * size]
 
 
 class TaskData(LightningDataModule):
@@ -169,6 +163,8 @@ class TransitionData(TaskData):
         top_fraction: Share of the episodes to keep, those with the highest returns; .1 for 10%BC.
         weights: How likely each transition is to be drawn: ``uniform``, by the ``return`` of its episode, or by the
             ``safety`` of its states. See `weighting`.
+        memory_map: A folder in which the data are kept as one file, and read from it while training instead of held in
+            memory; made once and found again. None to hold them. The batches are the same.
 
     Raises:
         InputError: unknown task or way to weigh, or a number out of range.
@@ -181,6 +177,7 @@ class TransitionData(TaskData):
         batch_size: int = 256,
         top_fraction: float = 1.0,
         weights: str = "uniform",
+        memory_map: str | None = None,
     ) -> None:
         super().__init__()
         if weights not in WEIGHTS:
@@ -190,24 +187,45 @@ class TransitionData(TaskData):
         if not 0 < top_fraction <= 1:
             raise InputError(f"top_fraction must lie in (0, 1] (1 for all episodes), got {top_fraction}.")
         self.task, self.source, self.batch_size, self.top_fraction = self.named(task), source, batch_size, top_fraction
-        self.weights = weights
+        self.weights, self.memory_map = weights, memory_map
         self.rows: Tensor = torch.empty(0)
         self.shares: Tensor | None = None  # cumulated, [N]; None where all are alike
-        self.transitions: Transitions | None = None  # read, and not in the table yet
+        self.device = torch.device("cpu")
+        self.transitions: Transitions | None = None  # given in memory, and not in the table yet
+        self.table: Table | None = None
 
     def named(self, task: str) -> Task:
         """The task of that name."""
         return get_task(task)
 
-    def load(self) -> Transitions:
+    @property
+    def mapped(self) -> bool:
+        """Whether the rows lie in a file."""
+        return self.memory_map is not None
+
+    def load(self) -> Table:
         """The transitions, read once; apart from `setup`, so that a mistake in them shows before a run is set up.
 
         Raises:
             InputError: there are none, they are damaged, or they do not fit the task.
         """
-        if self.transitions is None:
-            self.transitions = self.task.transitions(self.source)
-        return self.transitions
+        if self.table is None:
+            self.table = self._read()
+            _log.info("%s: %d transitions from %s", self.task.name, len(self.table), self.table.source)
+        return self.table
+
+    def _read(self) -> Table:
+        given, fraction = self.transitions, self.top_fraction
+        if given is not None:
+            if self.memory_map is not None:
+                raise InputError("memory_map is for data in files: these are in memory already. Leave it out.")
+            table, self.transitions = Table.of(given), None
+        else:
+            source = self.task.chosen(self.source)
+            if self.memory_map is not None:
+                return map_table(source, self.memory_map, fraction, self.task.accept)
+            table = read_table(source, in_memory, self.task.accept)
+        return best_episodes(table, fraction) if fraction < 1 else table
 
     def setup(self, stage: str) -> None:
         if len(self.rows):
@@ -215,58 +233,45 @@ class TransitionData(TaskData):
         world = self.trainer.world_size if self.trainer else 1
         if self.batch_size % world:
             raise InputError(f"batch_size {self.batch_size} does not divide among {world} processes.")
-        data, task, self.transitions = self.load(), self.task, None  # the table below takes their place
-        if self.top_fraction < 1:
-            data = _best_episodes(data, self.top_fraction)
-        returns = data.episode_returns()
-        (obs_mean, obs_std), (action_mean, action_std) = _moments(data.obs), _moments(data.action)
+        table, task = self.load(), self.task
         self.info = DataInfo(
+            **asdict(table.facts),
             task=task.name,
             env_id=task.env_id,
-            source=data.source,
-            provenance=data.provenance,
-            fingerprint=data.fingerprint,
-            transitions=len(data.obs),
-            mean_return=float(np.mean(returns)),
-            min_return=float(np.min(returns)),
-            max_return=float(np.max(returns)),
+            source=table.source,
+            provenance=table.provenance,
             low=np.asarray(task.low, dtype=float).tolist(),
             high=np.asarray(task.high, dtype=float).tolist(),
-            obs_mean=obs_mean,
-            obs_std=obs_std,
-            action_mean=action_mean,
-            action_std=action_std,
             state_index=None if task.obs_to_state is None else list(task.obs_to_state),
             top_fraction=self.top_fraction,
             weights=self.weights,
         )
-        parts = (data.obs, data.action, data.next_obs, data.reward[:, None], data.terminated[:, None])
-        rows = torch.empty(len(data.obs), sum(self.info.columns))
-        for column, part in zip(rows.split(self.info.columns, 1), parts, strict=True):
-            column.copy_(torch.from_numpy(part))
-        device = self.trainer.strategy.root_device if self.trainer else rows.device
-        self.rows = rows.to(device)
+        self.device = self.trainer.strategy.root_device if self.trainer else self.device
         if self.weights != "uniform":
-            self.shares = torch.from_numpy(self._shares(data)).to(device)
+            self.shares = torch.from_numpy(self._shares(table)).to(self.device)
+        rows = as_tensor(table.rows)
+        self.rows, self.table = rows if self.mapped else rows.to(self.device), None
 
-    def _shares(self, data: Transitions) -> np.ndarray:
+    def _shares(self, table: Table) -> np.ndarray:
         """The cumulated weights of all rows, [N] float64; the last is 1."""
         info = self.info
         index = list(range(info.obs_dim)) if info.state_index is None else info.state_index
         mean, std = (np.asarray(values, dtype=np.float32)[index] for values in (info.obs_mean, info.obs_std))
-        states, next_states = ((obs[:, index] - mean) / std for obs in (data.obs, data.next_obs))
-        total = np.cumsum(transition_weights(data, self.weights, states, next_states))
-        return total / total[-1]
+        states, next_states = (Scaled(obs, index, mean, std) for obs in (table.obs, table.next_obs))
+        total = transition_weights(table, self.weights, states, next_states)
+        np.cumsum(total, out=total)
+        total /= total[-1]
+        return total
 
     def sample(self, count: int) -> Tensor:
         """At most `count` rows as they are drawn for training, the same ones every time."""
-        generator = torch.Generator().manual_seed(0)
+        generator, total = torch.Generator().manual_seed(0), len(self.rows)
         if self.shares is None:
-            index = torch.randperm(len(self.rows), generator=generator)[:count].to(self.rows.device)
+            index = shuffled(total, generator, count)
         else:
-            level = torch.rand(min(count, len(self.rows)), generator=generator, dtype=torch.float64)
-            index = _at(self.shares, level.to(self.rows.device))
-        return self.rows[index]
+            level = torch.rand(min(count, total), generator=generator, dtype=torch.float64)
+            index = _at(self.shares, level.to(self.shares.device))
+        return self.rows[index.to(self.rows.device)].to(self.device)
 
     def train_dataloader(self) -> _Chunks:
-        return _Chunks(self.rows, self.shares, self.trainer, self.batch_size)  # type: ignore[arg-type]
+        return _Chunks(self, self.trainer)  # type: ignore[arg-type]

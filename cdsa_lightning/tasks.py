@@ -9,7 +9,7 @@ import functools
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
@@ -27,6 +27,18 @@ _log = logging.getLogger(__name__)
 _GYM = "gym:"
 _Spaces = tuple[int, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """S; action bounds [A], [A]; centre and half width of the observations [S], [S]."""
+
+
+class Wide(Protocol):
+    """Data of S observation and A action entries."""
+
+    @property
+    def obs_dim(self) -> int: ...
+    @property
+    def action_dim(self) -> int: ...
+
+
+D = TypeVar("D", bound=Wide)
 
 
 @dataclass(frozen=True)
@@ -133,14 +145,23 @@ class Task:
         Raises:
             InputError: no source of the task is on this machine, or the data do not fit the environment.
         """
-        chosen = source or self.local_source()
-        if chosen is None:
-            raise InputError(self._no_data())
+        chosen = self.chosen(source)
         data = load_transitions(chosen)
         _log.info("%s: %d transitions from %s", self.name, len(data), chosen)
         return self.accept(data, chosen)
 
-    def accept(self, data: Transitions, source: str) -> Transitions:
+    def chosen(self, source: str | None = None) -> str:
+        """`source`, or the first of the task's own that is on this machine.
+
+        Raises:
+            InputError: there is none.
+        """
+        found = source or self.local_source()
+        if found is None:
+            raise InputError(self._no_data())
+        return found
+
+    def accept(self, data: D, source: str) -> D:
         """`data`, seen to be as wide as the environment's; `source` is what an error calls them.
 
         Raises:

@@ -10,14 +10,19 @@ since a penalty of probability .1 spares 64 rows in one of 850 places. Rewards t
 little from row to row make no risk: such data are drawn nearly uniformly.
 
 A penalty of probability p in a share f of the data weighs exp(-20 sqrt(p / f)), whatever its size.
+
+States are looked at block after block, so that the table may lie in a file: what is held is 8 bytes a transition for
+the weights themselves, and up to 16 more while those of ``safety`` are made.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from cdsa_lightning.errors import unknown_name
-from cdsa_lightning.sources import Transitions
+from cdsa_lightning.table import Moments, Table, spans
 
 __all__ = ["WEIGHTS", "local_risk", "transition_weights"]
 
@@ -28,11 +33,33 @@ REFERENCES = 50_000
 STEEPNESS = 20.0
 
 
-def transition_weights(data: Transitions, how: str, states: np.ndarray, next_states: np.ndarray) -> np.ndarray:
+class Scaled:
+    """Rows of some columns in units of their deviations, made where they are asked for: (x[:, index] - mean) / std.
+
+    Args:
+        rows: [N, S].
+        index: Which columns, [D].
+        mean, std: Of these, [D] float32.
+    """
+
+    def __init__(self, rows: np.ndarray, index: list[int], mean: np.ndarray, std: np.ndarray) -> None:
+        self.rows, self.index, self.mean, self.std = rows, index, mean, std
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | np.ndarray) -> np.ndarray:
+        return (self.rows[which][:, self.index] - self.mean) / self.std
+
+
+States = np.ndarray | Scaled
+
+
+def transition_weights(table: Table, how: str, states: States, next_states: States) -> np.ndarray:
     """How likely each transition is to be drawn beside the others, [N] float64, at most 1.
 
     Args:
-        data: N transitions.
+        table: N transitions.
         how: ``uniform``, ``return`` or ``safety``.
         states, next_states: Where a transition starts and leads to, [N, D]; distances are taken between them as given.
 
@@ -42,17 +69,19 @@ def transition_weights(data: Transitions, how: str, states: np.ndarray, next_sta
     if how not in WEIGHTS:
         raise unknown_name("value of weights", how, WEIGHTS)
     if how == "uniform":
-        return np.ones(len(data))
+        return np.ones(len(table))
     if how == "return":
-        returns = data.episode_returns()
-        return np.exp((returns - returns.max()) / _spread(returns))[data.episode]
-    reward = data.reward.astype(np.float64)
-    here, there = local_risk(states, reward, states, next_states)
-    risk = np.maximum(here, there)
-    return np.exp(-STEEPNESS * (risk - risk.min()) / _spread(reward))
+        returns = table.returns
+        return np.repeat(np.exp((returns - returns.max()) / _spread(returns)), table.lengths)
+    risk, there = local_risk(states, table.reward, states, next_states)
+    np.maximum(risk, there, out=risk)
+    del there
+    risk -= risk.min()
+    risk *= -STEEPNESS / _spread(table.reward)
+    return np.exp(risk, out=risk)
 
 
-def local_risk(states: np.ndarray, reward: np.ndarray, *wanted: np.ndarray) -> list[np.ndarray]:
+def local_risk(states: States, reward: np.ndarray, *wanted: States) -> list[np.ndarray]:
     """How far below their usual reward the rows near a state fall on average.
 
     Data of more than `REFERENCES` rows are gathered around that many of them, drawn at random: every row counts where
@@ -69,22 +98,37 @@ def local_risk(states: np.ndarray, reward: np.ndarray, *wanted: np.ndarray) -> l
     from scipy.spatial import cKDTree  # here: takes .2 s to import
 
     count = len(states)
-    chosen = np.arange(count)
+    chosen = np.arange(min(count, REFERENCES))
     if count > REFERENCES:
         chosen = np.sort(np.random.default_rng(0).choice(count, REFERENCES, replace=False))
     slack = 0.0 if count == len(chosen) else 1.0
-    tree = cKDTree(states[chosen])
+    references = states[chosen]
+    tree = cKDTree(references)
     # [references, k]; k >= 2 keeps SciPy's last axis.
-    near = tree.query(states[chosen], min(NEAR, len(chosen)), eps=slack)[1].reshape(len(chosen), -1)
-    usual = np.median(reward[chosen][near], axis=1)
-    home = np.arange(count) if slack == 0 else tree.query(states, eps=slack)[1]
+    near = tree.query(references, min(NEAR, len(chosen)), eps=slack)[1].reshape(len(chosen), -1)
+    usual = np.median(reward[chosen].astype(np.float64)[near], axis=1)
+    home = chosen if slack == 0 else _nearest(tree, states, slack)
     home[chosen] = np.arange(len(chosen))  # where references lie upon each other, none is left without rows
-    shortfall = np.bincount(home, np.maximum(usual[home] - reward, 0.0), len(chosen))
-    risk = shortfall[near].sum(1) / np.bincount(home, minlength=len(chosen))[near].sum(1)
+    shortfall, members = np.zeros(len(chosen)), np.zeros(len(chosen), np.int64)
+    for span in spans(count):
+        np.add.at(shortfall, home[span], np.maximum(usual[home[span]] - reward[span], 0.0))
+        members += np.bincount(home[span], minlength=len(chosen))
+    risk = shortfall[near].sum(1) / members[near].sum(1)
     risk = risk[near].mean(1)
-    return [risk[home] if points is states else risk[tree.query(points, eps=slack)[1]] for points in wanted]
+    return [risk[home] if points is states else risk[_nearest(tree, points, slack)] for points in wanted]
+
+
+def _nearest(tree: Any, points: States, slack: float) -> np.ndarray:
+    """The nearest reference of each point, [M] int32."""
+    found = np.empty(len(points), np.int32)
+    for span in spans(len(points)):
+        found[span] = tree.query(points[span], eps=slack)[1]
+    return found
 
 
 def _spread(values: np.ndarray) -> float:
-    deviation = float(values.std())
+    moments = Moments()
+    for span in spans(len(values)):
+        moments.add(values[span])
+    deviation = float(moments.std)
     return deviation if deviation > 1e-12 else 1.0

@@ -41,7 +41,7 @@ def test_a_row_is_obs_action_next_obs_reward_terminated(npz):
     batch = Batch(*data.rows.split(data.info.columns, 1))
     for part, key in zip(batch, ("obs", "actions", "next_obs", "rewards", "terminals"), strict=True):
         np.testing.assert_array_equal(part.squeeze().numpy(), arrays[key].astype(np.float32))
-    assert data.rows.dtype == torch.float32 and data.transitions is None  # held once
+    assert data.rows.dtype == torch.float32 and data.table is None  # held once
 
 
 def test_statistics_and_origin_travel_with_the_data(npz):

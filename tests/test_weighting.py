@@ -7,6 +7,7 @@ from cdsa_lightning import weighting
 from cdsa_lightning.envs.risky_pointmass import CENTRE, RADIUS, in_disc
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources import Transitions
+from cdsa_lightning.table import Table
 from cdsa_lightning.weighting import local_risk, transition_weights
 
 
@@ -14,7 +15,8 @@ def transitions(states, next_states, reward, episode=None):
     states, next_states = (np.asarray(array, dtype=np.float32) for array in (states, next_states))
     episode = np.arange(len(states)) if episode is None else np.asarray(episode)
     flags, action = np.zeros(len(states), dtype=bool), np.zeros((len(states), 2), dtype=np.float32)
-    return Transitions(states, action, np.asarray(reward, dtype=np.float32), next_states, flags, episode)
+    rows = Transitions(states, action, np.asarray(reward, dtype=np.float32), next_states, flags, episode)
+    return Table.of(rows)
 
 
 def weigh(data, how):

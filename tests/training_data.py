@@ -33,7 +33,7 @@ def train(module: SteppedModule, npz: Path, steps: int, root: Path, ckpt_path=No
     """One CPU run of `steps` gradient steps; ``root/last.ckpt`` is its checkpoint."""
     torch.set_num_threads(1)
     os.makedirs(root, exist_ok=True)
-    chosen = {name: options.pop(name) for name in ("top_fraction", "weights") if name in options}
+    chosen = {name: options.pop(name) for name in ("top_fraction", "weights", "memory_map") if name in options}
     data = TransitionData(TASK, f"npz:{npz}", batch_size=options.pop("batch_size", 32), **chosen)
     trainer = Trainer(
         max_steps=steps,

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["SeedStreams", "init_generators"]
+__all__ = ["SeedStreams", "init_generators", "shuffled"]
 
 
 def _mix(seed: int, purpose: str, chunk: int) -> int:
@@ -32,6 +32,21 @@ def init_generators(seeds: Sequence[int]) -> list[Generator]:
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError(f"seeds must be a list of different integers, got {list(seeds)}.")
     return [Generator().manual_seed(_mix(seed, "init", 0)) for seed in seeds]
+
+
+def shuffled(total: int, generator: Generator, count: int) -> Int[Tensor, " count"]:
+    """The first `count` entries, or all, of a random permutation of 0, ..., total - 1 (Fisher and Yates).
+
+    Memory grows with `count` alone. Up to 200 million it is what `torch.randperm` begins with.
+    """
+    count = min(count, total)
+    if count < total:
+        moved: dict[int, int] = {}
+        for i in range(count):
+            j = i + int(torch.randint(total - i, (), generator=generator))
+            moved[i], moved[j] = moved.get(j, j), moved.get(i, i)
+        return torch.tensor([moved[i] for i in range(count)], dtype=torch.long)
+    return torch.randperm(total, generator=generator)
 
 
 class SeedStreams:

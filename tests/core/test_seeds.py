@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cdsa_lightning.core.seeds import SeedStreams, init_generators
+from cdsa_lightning.core.seeds import SeedStreams, init_generators, shuffled
 from cdsa_lightning.errors import InputError
 
 
@@ -85,3 +85,9 @@ def test_normal_numbers_have_mean_0_and_deviation_1_across_chunks():
 def test_seeds_must_be_some_and_different(seeds):
     with pytest.raises(InputError, match="different integers"):
         init_generators(seeds)
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 1), (7, 3), (7, 7), (7, 9), (5000, 4999), (100_000, 500)])
+def test_the_first_of_a_permutation_are_those_of_the_whole_one(total, count):
+    found = shuffled(total, torch.Generator().manual_seed(3), count)
+    assert torch.equal(found, torch.randperm(total, generator=torch.Generator().manual_seed(3))[:count])
