@@ -201,6 +201,8 @@ def get_task(name: str) -> Task:
     """
     if name.startswith(_GYM):
         env_id = name.removeprefix(_GYM)
+        if env_id not in gymnasium.registry:
+            envs.register_installed()
         try:
             gymnasium.spec(env_id)
         except gymnasium.error.Error as error:
@@ -222,8 +224,6 @@ def _tasks() -> dict[str, Task]:
     return {row["name"]: Task(**row) for row in read_tasks()}
 
 
-        if env_id not in gymnasium.registry:
-            envs.register_installed()
 def _make(env_id: str, **kwargs: Any) -> gymnasium.Env:
     import cdsa_lightning.envs.mujoco  # noqa: F401  for what it does with MuJoCo's warnings
 
