@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.resources import explained
 
 __all__ = ["main"]
 
@@ -50,7 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        The exit status: 0, 2 for input that cannot be used, 130 after Ctrl-C.
+        The exit status: 0; 1 where a grid is not whole; 2 for input that cannot be used, or what the machine could not
+        give; 130 after Ctrl-C. docs/faults.md tells of each.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
@@ -65,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _load(args[0])(args[1:]) or 0
     except InputError as error:
         print(f"cdsa: error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (text := explained(error)) is None:
+            raise
+        print(f"cdsa: error: {text} What was written before is whole.", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"cdsa: {str(stop) or 'interrupted; what was written before is whole.'}", file=sys.stderr)

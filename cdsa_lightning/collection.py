@@ -20,6 +20,7 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.resources import available_memory, require_memory
 from cdsa_lightning.rollout import NoisyPolicy, stream
 from cdsa_lightning.shards import Collected, Output, Piece, make_dataset
 from cdsa_lightning.sources import load_transitions
@@ -29,6 +30,7 @@ from cdsa_lightning.tasks import Task
 __all__ = ["Collected", "Output", "collect", "combine", "shard_seed"]
 
 SHARD_STEPS = 100_000
+LANE_BYTES = 500_000  # of a MuJoCo environment
 LANES = 20  # five whole episodes of 1,000 steps per lane and shard
 
 
@@ -71,6 +73,7 @@ def collect(
         # At least 1,000 steps a lane where there are that many: fewer episodes are cut.
         lanes = min(LANES, -(-min(steps, shard_steps) // 1000))
         lanes = max(lanes // policy.num_seeds, 1) * policy.num_seeds
+    require_memory(lanes * LANE_BYTES, f"{lanes:,} environments side by side", "Lower --lanes.", available_memory())
     acting = NoisyPolicy(policy, noise, seed) if noise else policy
     settings = {
         "task": task.name,

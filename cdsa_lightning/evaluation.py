@@ -26,11 +26,13 @@ from cdsa_lightning.metrics.functional import (
     value_at_risk,
     violation_rate,
 )
+from cdsa_lightning.resources import available_memory, require_memory
 from cdsa_lightning.rollout import Episodes, rollout
 from cdsa_lightning.tasks import Task
 
 __all__ = ["STATISTICS", "Difference", "Evaluator", "Report", "traced"]
 
+_EPISODE_BYTES = 100  # of the ten or so numbers that are kept of each
 Statistic = Callable[[Episodes, Task], float | None]
 
 
@@ -248,6 +250,9 @@ class Evaluator:
         Raises:
             InputError: a policy does not fit the task, or a return is NaN or infinite.
         """
+        rows = self.episodes * sum(policy.num_seeds for policy in policies.values())
+        what, remedy = f"{self.episodes:,} episodes per seed", "Lower the number of episodes."
+        require_memory(_EPISODE_BYTES * rows, what, remedy, available_memory())
         arms = {
             name: rollout(
                 policy, self.task, self.episodes, self.seed, record=self.record, env_kwargs=self.env_kwargs or None

@@ -20,6 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException, SI
 from cdsa_lightning.checkpoints import LastCheckpoint, read_checkpoint
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.progress import StepProgress
+from cdsa_lightning.resources import explained
 from cdsa_lightning.runs import CHECKPOINT
 from cdsa_lightning.tracking import wandb_logger
 
@@ -112,7 +113,7 @@ def ending(left: Callable[[], str]) -> Iterator[None]:
         left: Tidies up and tells; `kept`.
 
     Raises:
-        InputError: the fit's own, the trainer's, or what the disk answered.
+        InputError: the fit's own, the trainer's, or what the machine could not give.
         SystemExit: the process was told to end.
         KeyboardInterrupt: Ctrl-C.
     """
@@ -120,6 +121,10 @@ def ending(left: Callable[[], str]) -> Iterator[None]:
         yield
     except (InputError, MisconfigurationException, OSError) as error:
         text = _os_error(error) if isinstance(error, OSError) else str(error)
+        raise InputError(f"{text}{left()}") from error
+    except (MemoryError, RuntimeError) as error:
+        if (text := explained(error)) is None:
+            raise
         raise InputError(f"{text}{left()}") from error
     except SIGTERMException:
         # Lightning has finished the step and would end with 0, which a scheduler takes for success.

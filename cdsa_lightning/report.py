@@ -110,6 +110,6 @@ def log_to_wandb(report: Report, directory: Path, about: dict[str, Any], paths: 
         | {"eval/arms": arms, "eval/episodes": wandb.Table(columns=list(episodes), data=rows)}
         | {f"eval/{path.stem}": wandb.Image(str(path)) for path in paths if path.suffix == ".png"}
     )
-    folder, url = directory / "wandb" / Path(run.dir).parent.name, run.url
+    folder, url, offline = directory / "wandb" / Path(run.dir).parent.name, run.url, run.offline
     run.finish()
-    return [f"W&B: {url}" if mode == "online" else f"W&B: kept offline; send it with: wandb sync {folder}"]
+    return [f"W&B: kept offline; send it with: wandb sync {folder}" if offline else f"W&B: {url}"]

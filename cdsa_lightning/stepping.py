@@ -21,12 +21,14 @@ from jaxtyping import Float
 from lightning import LightningModule
 from torch import Tensor, nn
 
+from cdsa_lightning.allowance import Allowance
 from cdsa_lightning.checkpoints import inspect_run, read_checkpoint
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.resources import available_memory, require_memory
 from cdsa_lightning.tasks import Task
 from cdsa_lightning.updates import ParameterGroup, Updates, flatten
 
@@ -129,20 +131,28 @@ class SteppedModule(LightningModule):
             InputError: no such file, no such checkpoint, another algorithm's, or another task's.
         """
         checkpoint = read_checkpoint(path)
-        found, info = checkpoint["run_name"], DataInfo.from_dict(checkpoint["data"])
+        found, data, settings = (checkpoint[key] for key in ("run_name", "data", "hyper_parameters"))
+        if not all(isinstance(part, dict) for part in (data, settings, checkpoint["state_dict"])):
+            raise InputError(f"{path} is damaged: its data, settings and weights must be dictionaries.")
         if found != cls.run_name:
             remedy = f"Name it with --baseline {found}."
             if found == "cdsa":
                 remedy = "It is a corrector's; give the corrector.safetensors beside it as --corrector."
             raise InputError(f"{path} is not a checkpoint of {cls.run_name!r}: it holds {found!r}. {remedy}")
+        info = checked_info(path, data)
         if task is not None and info.task != task:
             raise InputError(f"{path} was trained on task {info.task!r}, not on {task!r}. Name it with --task.")
-        settings = {k: v for k, v in checkpoint["hyper_parameters"].items() if not k.startswith("_")}
+        settings = {k: v for k, v in settings.items() if not str(k).startswith("_")}
+        weights = checkpoint["state_dict"]
         try:
-            module = cls(**settings)
-            module.ensure_built(info)
-            module.load_state_dict(checkpoint["state_dict"])
-        except (KeyError, TypeError, RuntimeError) as error:
+            require_rows(settings.get("seeds", ()), weights)
+            with Allowance(8 * sum(tensor.numel() for tensor in weights.values()) + 1_000_000):
+                module = cls(**settings)
+                module.ensure_built(info)
+            module.load_state_dict(weights)
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+            if isinstance(error, InputError):
+                raise
             reason = str(error).splitlines()[0][:200]
             raise InputError(f"{path} does not fit this {cls.run_name!r}, or it is damaged: {reason}") from None
         return module.eval()
@@ -169,9 +179,21 @@ class SteppedModule(LightningModule):
         if self.compile_step and not compiled:
             reason = "a GPU replays the update as a CUDA graph" if on_gpu else "it needs a single process"
             warnings.warn(f"compile has no effect: {reason}.", stacklevel=2)
+        self._check_memory(self.trainer.datamodule.batch_size)  # type: ignore[attr-defined]
         strategy = self.trainer.strategy
         exchange = None if world == 1 else lambda gradient: strategy.reduce(gradient, reduce_op="mean")
         self.updates.begin(self.schedule_steps, compiled, self.cuda_graph and on_gpu and world == 1, exchange)
+
+    def _check_memory(self, batch_size: int) -> None:
+        """See that a chunk of batches and the activations of one step fit, before the first is drawn."""
+        rows = len(self.seeds) * batch_size
+        drawn = self.inner_steps * rows * (2 + self.noise_dim + sum(self.columns) // self.trainer.world_size)
+        # Each layer keeps what its weights and its biases give.
+        kept = rows * sum(weight.shape[-1] for weight in self.parameters() if weight.dim() > 1)
+        free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else available_memory()
+        remedy = "Lower --data.batch_size, --model.inner_steps or the number of --model.seeds."
+        what = f"Batches of {batch_size:,} transitions for {len(self.seeds)} seeds"
+        require_memory(4 * (drawn + kept // self.trainer.world_size), what, remedy, free)
 
     def forward(self, rows: Float[Tensor, "E B D"], noise: Float[Tensor, "E B N"]) -> dict[str, Float[Tensor, E]]:
         """The losses of one batch of packed rows."""

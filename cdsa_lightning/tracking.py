@@ -1,14 +1,19 @@
 r"""Weights & Biases without surprises: with a key it is online, without one offline, and nothing ever asks or waits.
 
-Offline runs are files beside the results; ``wandb sync DIR`` uploads them later.
+Offline runs are files beside the results; ``wandb sync DIR`` uploads them later. Where nobody answers, what was to be
+online is kept offline, and that is said.
 """
 
 from __future__ import annotations
 
 import netrc
 import os
+import socket
+import sys
+import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from cdsa_lightning.errors import InputError, unknown_name
 
@@ -20,6 +25,7 @@ __all__ = ["MODES", "PROJECT", "start_run", "wandb_logger", "wandb_mode"]
 
 MODES = ("auto", "online", "offline", "off")
 PROJECT = "cdsa"
+_PATIENCE = 5.0  # seconds for somebody to answer; W&B's own is a minute and a half
 
 
 def _has_key() -> bool:
@@ -54,34 +60,61 @@ def wandb_mode(mode: str) -> str:
     return "online" if _has_key() else "offline"
 
 
+def _silence() -> str:
+    """Why W&B cannot be reached; empty where somebody answers."""
+    url = os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+    scheme = urlsplit(url).scheme
+    try:
+        at = urlsplit(urllib.request.getproxies().get(scheme, url))
+        address = at.hostname or "", at.port or (443 if at.scheme == "https" else 80)
+        socket.create_connection(address, timeout=_PATIENCE).close()
+    except (OSError, ValueError, OverflowError) as error:
+        return f"{url} does not answer ({getattr(error, 'strerror', None) or error})"
+    return ""
+
+
 def start_run(mode: str, directory: Path, **about: Any) -> Run:
     """A quiet W&B run that is kept under `directory`, for `mode` ``online`` or ``offline``.
 
     Args:
-        mode: What `wandb_mode` answered.
+        mode: What `wandb_mode` answered; an online run is kept offline, which is told, where nobody answers.
         directory: The run directory.
         about: Further keywords of wandb.init, such as name and group.
 
     Raises:
-        wandb.Error: W&B cannot be reached, or refuses the key.
+        wandb.Error: W&B refuses the key.
     """
     import wandb
 
-    # Lightning's own call passes what wandb warns about, and leaves its background threads at work.
-    return wandb.init(
+    def begin(mode: Literal["online", "offline"]) -> Run:
+        # Lightning's own call passes what wandb warns about, and leaves its background threads at work.
+        return wandb.init(mode=mode, **settings, **about)
+
+    settings: dict[str, Any] = dict(
         project=PROJECT,
         dir=str(directory.resolve()),  # its service may have been started in another folder
-        mode="online" if mode == "online" else "offline",
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-        **about,
+        # An end of the network in the middle of a run must not keep the program for ever: the files are here.
+        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, finish_timeout=60.0),
     )
+    if mode != "online":
+        return begin("offline")
+    reason = _silence()
+    if not reason:
+        try:
+            return begin("online")
+        except wandb.errors.AuthenticationError:
+            raise
+        except wandb.Error as error:
+            reason = str(error) or type(error).__name__
+    print(f"cdsa: W&B cannot be reached: {reason}. The run is kept offline in {directory}.", file=sys.stderr)
+    return begin("offline")
 
 
 def wandb_logger(mode: str, directory: Path, group: str, name: str) -> WandbLogger:
     """A logger whose run is kept under `directory`, for `mode` ``online`` or ``offline``.
 
     Raises:
-        InputError: W&B cannot be reached, or refuses the key.
+        InputError: W&B refuses the key.
     """
     import wandb
     from lightning.pytorch.loggers import WandbLogger

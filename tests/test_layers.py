@@ -18,7 +18,10 @@ LAYERS = {
     "errors": 0,
     "files": 0,
     "inspection": 0,
+    "resources": 0,
     "untrusted": 0,
+    "allowance": 0,
+    "tables": 0,
     "storages": 0,
     "torch_files": 0,
     "core": 0,
@@ -79,10 +82,13 @@ BESIDE = {
     "torch_files": {"storages", "untrusted"},
     "files": {"errors"},
     "envs": {"errors"},
-    "sources": {"errors", "untrusted"},
+    "sources": {"errors", "tables", "untrusted"},
+    "tables": {"untrusted"},
+    "allowance": {"errors"},
     "metrics": {"errors"},
     "reference": {"errors"},
     "tracking": {"errors"},
+    "resources": {"errors"},
     "mapping": {"table"},
     "weighting": {"table"},
     "monitor": {"alarm"},
@@ -105,7 +111,7 @@ BESIDE = {
 """Part -> parts of its own layer that it may import."""
 
 BASELINES_MAY_IMPORT = {"core", "tasks", "data", "stepping", "errors", "inspection"}
-BASELINES_MAY_IMPORT |= {"storages", "torch_files", "untrusted"}
+BASELINES_MAY_IMPORT |= {"allowance", "storages", "torch_files", "untrusted"}
 CORE_MAY_IMPORT = {"torch", "jaxtyping"}
 CORE_FILES_MAY_ALSO_IMPORT = {"policy.py": {"numpy"}, "artifact.py": {"numpy", "safetensors"}}
 

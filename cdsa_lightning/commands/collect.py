@@ -69,8 +69,8 @@ def collect(options: CollectOptions, command: str = "") -> Collected:
     """Collect what `options` describe and say what came of it.
 
     Raises:
-        InputError: something named does not exist or does not fit, or the collection was interrupted; what it had
-            finished is kept.
+        InputError: something named does not exist or does not fit.
+        KeyboardInterrupt: Ctrl-C; its text says what is kept.
     """
     from cdsa_lightning.shards import Output, kept
     from cdsa_lightning.tasks import get_task
@@ -84,7 +84,7 @@ def collect(options: CollectOptions, command: str = "") -> Collected:
         try:
             collected = _collect(options, task, output)
         except KeyboardInterrupt as error:
-            raise InputError(f"Interrupted. {kept(dataset_id)}") from error
+            raise KeyboardInterrupt(f"interrupted. {kept(dataset_id)}") from error
     _report(collected, task)
     return collected
 

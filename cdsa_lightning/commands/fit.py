@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from jsonargparse import ArgumentError
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -25,6 +25,7 @@ from cdsa_lightning.checkpoints import SafeCheckpointIO, read_checkpoint
 from cdsa_lightning.commands.explain import check_config, config_paths, explain
 from cdsa_lightning.data import TaskData
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.fitting import TRAINER, ending, quietly
 from cdsa_lightning.runs import CHECKPOINT, CORRECTOR, new_run
 from cdsa_lightning.stepping import SteppedModule
@@ -36,6 +37,16 @@ _RUN_OF_PARENT = "CDSA_RUN_DIRECTORY"
 """Processes that Lightning starts beside the first one share its run directory."""
 _CLASSES = {"model": "cdsa_lightning.training.CDSAModule", "data": "cdsa_lightning.data.TransitionData"}
 """What is trained, and on what, where nothing else is named."""
+
+
+class _WholeConfig(SaveConfigCallback):
+    """The configuration beside the curves, whole or not at all: a run that was killed is gone on with by it."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = trainer.log_dir  # asked in every process, since it is broadcast
+        if trainer.is_global_zero:
+            with whole_file(Path(folder or trainer.default_root_dir) / "config.yaml", "the configuration") as place:
+                self.parser.save(self.config, str(place), skip_none=False)
 
 
 class FitCLI(LightningCLI):
@@ -207,7 +218,7 @@ def main(argv: list[str]) -> int:
                 subclass_mode_data=True,
                 trainer_defaults=TRAINER,
                 seed_everything_default=False,
-                save_config_kwargs={"overwrite": True},
+                save_config_callback=_WholeConfig,
                 parser_kwargs={
                     "fit": {"exit_on_error": False},
                     "exit_on_error": False,
