@@ -8,13 +8,16 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "Alarm": "cdsa_lightning.alarm",
     "CorrectActions": "cdsa_lightning.deploy",
     "Coefficients": "cdsa_lightning.core.coefficients",
     "CorrectedPolicy": "cdsa_lightning.core.corrector",
     "Corrector": "cdsa_lightning.core.corrector",
     "SafePolicy": "cdsa_lightning.deploy",
+    "Monitor": "cdsa_lightning.monitor",
     "FunctionPolicy": "cdsa_lightning.core.policy",
     "Policy": "cdsa_lightning.core.policy",
+    "PrometheusExporter": "cdsa_lightning.prometheus",
     "correct": "cdsa_lightning.deploy",
     "evaluate": "cdsa_lightning.calls",
     "fit": "cdsa_lightning.calls",

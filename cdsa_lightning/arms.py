@@ -120,6 +120,8 @@ def find_coefficients(
 
 def _recommended(corrector: Corrector, task: Task, baseline: str, preset: str | None) -> tuple[Coefficients, str]:
     """Those recommended for the task and the baseline, else the corrector's own, and how they are told."""
+    if corrector.info.get("env_id") == "":  # those of a task are for correctors of that task
+        return corrector.coefficients, "the corrector's own"
     preset = str(preset or corrector.info.get("preset"))
     get_preset(preset)  # an unknown preset is a mistake, a missing row is not
     try:

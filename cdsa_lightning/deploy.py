@@ -18,23 +18,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cdsa_lightning.arrays import as_tensor, like
 from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.corrector import Corrector
 from cdsa_lightning.core.gate import QUANTILES
-from cdsa_lightning.core.policy import Policy, act
+from cdsa_lightning.core.policy import FunctionPolicy, Policy, act
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.monitor import Monitor
 
-__all__ = ["CorrectActions", "Explanation", "SafePolicy", "correct"]
+__all__ = ["CorrectActions", "Explanation", "SafePolicy", "as_policy", "correct"]
 
 
 class Explanation(NamedTuple):
-    """An action and its parts, each [A] or [B, A] in action units; the last three are one number a row.
+    """An action and its parts, each [A] or [B, A] in action units; the last four are one number a row.
 
     `base_action` is the policy's, within the bounds. a1 and a2 are what the action score and the inverse dynamics
     added, `shift` = action - base_action. `clipped` says whether a bound changed an entry. `p_value` is the share of
     the data's actions that look at least as unusual as the policy's, to 1 %; NaN where the corrector's file does not
-    know the data's.
+    know the data's. `score_norm` is what this is judged by: the length of the noise that the networks see in the
+    policy's action at the first sigma.
     """
 
     action: Any
@@ -44,6 +47,7 @@ class Explanation(NamedTuple):
     shift: Any
     clipped: Any
     p_value: Any
+    score_norm: Any
 
 
 class SafePolicy:
@@ -53,10 +57,17 @@ class SafePolicy:
         ask: Observations, as they come, to actions of the same kind and leading axes.
         corrector: Of one training seed.
         coefficients: None for the corrector's own.
+        monitor: Counts every answer.
     """
 
-    def __init__(self, ask: Callable[[Any], Any], corrector: Corrector, coefficients: Coefficients | None) -> None:
-        self._ask, self.corrector = ask, corrector.eval()
+    def __init__(
+        self,
+        ask: Callable[[Any], Any],
+        corrector: Corrector,
+        coefficients: Coefficients | None,
+        monitor: Monitor | None = None,
+    ) -> None:
+        self._ask, self.corrector, self.monitor = ask, corrector.eval(), monitor
         self.coefficients = coefficients or corrector.coefficients
         self._levels = corrector.schedule(self.coefficients)
         if self.coefficients.gate is not None and not self._knows_noise:
@@ -68,7 +79,15 @@ class SafePolicy:
 
     def __call__(self, obs: Any) -> Any:
         """The corrected action; see `explain`."""
-        return self.explain(obs).action
+        obs = _as_array(obs)
+        if self.monitor is not None:
+            return self.explain(obs).action
+        self._check(obs, "observations", self.corrector.obs_dim, "[S] or [B, S]")
+        rows, own, action = self._prepare(obs, self._ask(obs))
+        base = own.to(rows)
+        with torch.no_grad():
+            corrected = self.corrector(rows, base, self.coefficients)
+        return like(torch.where(corrected == base, own, corrected)[0].reshape(action.shape), action)
 
     def explain(self, obs: Any) -> Explanation:
         """The corrected action and its parts.
@@ -79,7 +98,7 @@ class SafePolicy:
         Raises:
             InputError: shapes that are not the corrector's, or an observation or an action that is NaN or infinite.
         """
-        obs = obs if isinstance(obs, Tensor) else np.asarray(obs)
+        obs = _as_array(obs)
         self._check(obs, "observations", self.corrector.obs_dim, "[S] or [B, S]")
         return self.of(obs, self._ask(obs))
 
@@ -90,33 +109,54 @@ class SafePolicy:
         Raises:
             InputError: as `explain`.
         """
-        obs, action = (x if isinstance(x, Tensor) else np.asarray(x) for x in (obs, action))
+        obs = _as_array(obs)
         self._check(obs, "observations", self.corrector.obs_dim, "[S] or [B, S]")
+        rows, own, action = self._prepare(obs, action)
+        base = own.to(rows)
+        nets, level = self.corrector.networks, self._levels[0]
+        noise = nets.action_noise(*nets.standardize(rows, base), level)
+        parts = self.corrector.explain(rows, base, self.coefficients, noise)
+        length = noise.norm(dim=-1)
+        done = torch.where(parts.action == base, own, parts.action)
+        told = (own, parts.a1, parts.a2, done - own, parts.clipped, self._p_value(length), length)
+        lead = obs.shape[:-1]
+        found = Explanation(*(like(x[0].reshape((*lead, *x.shape[2:])), action) for x in (done, *told)))
+        if self.monitor is not None:
+            self.monitor.observe(found)
+        return found
+
+    def _prepare(self, obs: Any, action: Any) -> tuple[Tensor, Tensor, Any]:
+        """Observations [1, B, S], the policy's actions [1, B, A] within the bounds, and these as they were given.
+
+        The actions are as precise as the policy's, so that what no correction moves stays its own to the last bit.
+        """
+        action = _as_array(action)
         self._check(action, "actions of the policy", self.corrector.action_dim, "as the observations")
         if action.shape[:-1] != obs.shape[:-1]:
             raise InputError(f"The policy answered observations {tuple(obs.shape)} with actions {tuple(action.shape)}.")
         home = self.corrector.low
-        rows, base = (torch.as_tensor(x).to(home).reshape(1, -1, x.shape[-1]) for x in (obs, action))
-        base = torch.minimum(torch.maximum(base, self.corrector.low), self.corrector.high)
-        parts = self.corrector.explain(rows, base, self.coefficients)
-        made = (parts.action, base, parts.a1, parts.a2, parts.action - base, parts.clipped, self._p_value(rows, base))
-        return Explanation(*(_as(part[0].reshape((*obs.shape[:-1], *part.shape[2:])), action) for part in made))
+        rows, own = (as_tensor(x).to(home.device).reshape(1, -1, x.shape[-1]) for x in (obs, action))
+        return rows.to(home), torch.minimum(torch.maximum(own, home), self.corrector.high), action
 
     def _check(self, value: Any, name: str, width: int, form: str) -> None:
         if value.ndim not in (1, 2) or value.shape[-1] != width:
             raise InputError(f"The corrector takes {name} {form} with {width} entries, got shape {tuple(value.shape)}.")
+        if not isinstance(value, Tensor) and value.dtype.kind not in "fiub":
+            raise InputError(f"The {name} are no numbers but of type {value.dtype}.")
         finite = value.isfinite() if isinstance(value, Tensor) else np.isfinite(value)
-        if not bool(finite.all()):
-            raise InputError(f"{int((~finite).sum())} entries of the {name} are NaN or infinite.")
+        if bool(finite.all()):
+            return
+        if self.monitor is not None:
+            self.monitor.refuse(int((~finite).any(-1).sum()))
+        raise InputError(f"{int((~finite).sum())} entries of the {name} are NaN or infinite.")
 
-    def _p_value(self, obs: Tensor, action: Tensor) -> Tensor:
+    def _p_value(self, length: Tensor) -> Tensor:
         """1 - F(|eps|), F the data's distribution of |eps| at the first level, out of its kept quantiles."""
         if not self._knows_noise:
-            return torch.full(obs.shape[:2], float("nan"))
-        nets, level = self.corrector.networks, self._levels[0]
-        length = nets.action_noise(*nets.standardize(obs, action), level).norm(dim=-1).cpu().numpy()
-        table = self.corrector.noise_quantiles[level][0].cpu().numpy()
-        return torch.from_numpy(1.0 - np.interp(length, table, np.linspace(0, 1, QUANTILES))).float()
+            return torch.full_like(length, float("nan"))
+        table = self.corrector.noise_quantiles[self._levels[0]][0].cpu().numpy()
+        long = length.nan_to_num(nan=float("inf")).cpu().numpy()  # no number at all is as unusual as can be
+        return torch.from_numpy(1.0 - np.interp(long, table, np.linspace(0, 1, QUANTILES))).float()
 
 
 class CorrectActions(gym.Wrapper):
@@ -127,6 +167,7 @@ class CorrectActions(gym.Wrapper):
         corrector: A corrector, or its file.
         coefficients: None for the corrector's own.
         seed: Which training seed of the corrector, counted from 0, or ``mean``.
+        monitor: Counts every step.
 
     Raises:
         InputError: a corrector of another task.
@@ -138,9 +179,10 @@ class CorrectActions(gym.Wrapper):
         corrector: Corrector | str | Path,
         coefficients: Coefficients | None = None,
         seed: int | str = 0,
+        monitor: Monitor | None = None,
     ) -> None:
         super().__init__(env)
-        self.safe = SafePolicy(_no_policy, _corrector(corrector, seed), coefficients)
+        self.safe = SafePolicy(_no_policy, _corrector(corrector, seed), coefficients, monitor)
         self._obs: Any = None
 
     def reset(self, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
@@ -155,7 +197,11 @@ class CorrectActions(gym.Wrapper):
 
 
 def correct(
-    policy: Any, corrector: Corrector | str | Path, coefficients: Coefficients | None = None, seed: int | str = 0
+    policy: Any,
+    corrector: Corrector | str | Path,
+    coefficients: Coefficients | None = None,
+    seed: int | str = 0,
+    monitor: Monitor | None = None,
 ) -> SafePolicy:
     """Any policy, corrected.
 
@@ -165,11 +211,25 @@ def correct(
         corrector: A corrector, or its file.
         coefficients: None for the corrector's own.
         seed: Which training seed of the corrector, counted from 0, or ``mean`` for the mean over all.
+        monitor: Counts every answer, of `safe(obs)` and of `safe.explain(obs)`.
 
     Raises:
         InputError: nothing that could be asked for an action, a file that is no corrector, or no such seed.
     """
-    return SafePolicy(_asker(policy), _corrector(corrector, seed), coefficients)
+    return SafePolicy(_asker(policy), _corrector(corrector, seed), coefficients, monitor)
+
+
+def as_policy(policy: Any, low: Any, high: Any) -> Policy:
+    """What `correct` takes, as a `Policy` with these action bounds [A]; a `Policy` stays as it is.
+
+    A function gets float32 batches [B, S] in NumPy.
+
+    Raises:
+        InputError: nothing that could be asked for an action.
+    """
+    if isinstance(policy, Policy):
+        return policy.eval()
+    return FunctionPolicy(_asker(policy), low, high, numpy=not isinstance(policy, nn.Module))
 
 
 def _corrector(given: Corrector | str | Path, seed: int | str) -> Corrector:
@@ -210,8 +270,9 @@ def _network(forward: Callable[[Tensor], Tensor], home: Tensor) -> Callable[[Any
 
     @torch.no_grad()
     def ask(obs: Any) -> Any:
-        rows = torch.as_tensor(obs).to(home.device, torch.float32).reshape(-1, obs.shape[-1])
-        return _as(forward(rows).reshape(*obs.shape[:-1], -1), obs)
+        rows = as_tensor(obs).to(home.device, torch.float32).reshape(-1, obs.shape[-1])
+        action = forward(rows)
+        return like(action.reshape(*obs.shape[:-1], action.shape[-1]), obs)
 
     return ask
 
@@ -220,19 +281,15 @@ def _rows(forward: Callable[[np.ndarray], Any]) -> Callable[[Any], Any]:
     """Asked with rows [B, S] in NumPy."""
 
     def ask(obs: Any) -> Any:
-        rows = torch.as_tensor(obs).detach().cpu().to(torch.float32).reshape(-1, obs.shape[-1]).numpy()
-        return _as(torch.as_tensor(np.asarray(forward(rows))).reshape(*obs.shape[:-1], -1), obs)
+        rows = as_tensor(obs).detach().cpu().to(torch.float32).reshape(-1, obs.shape[-1]).numpy()
+        action = as_tensor(np.asarray(forward(rows)))
+        return like(action.reshape(*obs.shape[:-1], action.shape[-1]), obs)
 
     return ask
 
 
-def _as(value: Tensor, like: Any) -> Any:
-    """`value` as NumPy, or on the device of `like`; as precise as `like` where both are floating point."""
-    if isinstance(like, Tensor):
-        same = like.dtype if like.is_floating_point() and value.is_floating_point() else value.dtype
-        return value.to(like.device, same)
-    array = value.cpu().numpy()
-    return array.astype(like.dtype) if like.dtype.kind == array.dtype.kind == "f" else array
+def _as_array(value: Any) -> Any:
+    return value if isinstance(value, Tensor) else np.asarray(value)
 
 
 def _no_policy(obs: Any) -> Any:

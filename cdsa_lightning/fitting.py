@@ -9,22 +9,26 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
-from cdsa_lightning.checkpoints import LastCheckpoint, read_checkpoint
+from cdsa_lightning.checkpoints import LastCheckpoint, SafeCheckpointIO, read_checkpoint
+from cdsa_lightning.data import TaskData
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.progress import StepProgress
 from cdsa_lightning.resources import explained
 from cdsa_lightning.runs import CHECKPOINT
+from cdsa_lightning.stepping import SteppedModule
 from cdsa_lightning.tracking import wandb_logger
 
-__all__ = ["TRAINER", "callbacks", "ending", "kept", "loggers", "quietly"]
+__all__ = ["TRAINER", "callbacks", "ending", "kept", "loggers", "quietly", "train"]
 
 TRAINER = {"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False}
 """Arguments of the trainer that are ours."""
@@ -40,13 +44,13 @@ _CHATTER = (
 )
 
 
-def callbacks(run_dir: Path, checkpoint_every: int) -> list[Callback]:
+def callbacks(run_dir: Path, checkpoint_every: int, progress: bool = True) -> list[Callback]:
     """Those of every fit: the last checkpoint, and progress in gradient steps.
 
     Raises:
         InputError: `checkpoint_every` is below 1.
     """
-    return [LastCheckpoint(run_dir / CHECKPOINT, checkpoint_every), StepProgress()]
+    return [LastCheckpoint(run_dir / CHECKPOINT, checkpoint_every), *([StepProgress()] if progress else [])]
 
 
 def loggers(run_dir: Path, is_new: bool, mode: str, task: str, name: str) -> list[Logger]:
@@ -67,6 +71,53 @@ def loggers(run_dir: Path, is_new: bool, mode: str, task: str, name: str) -> lis
     return found
 
 
+def train(
+    module: SteppedModule,
+    data: TaskData,
+    run_dir: Path,
+    options: Mapping[str, Any],
+    settings: str | None = None,
+    checkpoint_every: int = 1000,
+    mode: str = "off",
+    progress: bool = True,
+    keep: bool = True,
+) -> None:
+    """One fit in a new run directory, with a plain Trainer; what `cdsa fit` leaves there is left.
+
+    Args:
+        module: What is trained.
+        data: Loaded already, so that mistakes in them leave no directory.
+        run_dir: New and empty.
+        options: Arguments of the Trainer.
+        settings: What `cdsa fit` would need to do the same, as YAML; None where it cannot.
+        checkpoint_every: Gradient steps between checkpoints.
+        mode: What `tracking.wandb_mode` answered.
+        progress: Show it.
+        keep: Whether the directory outlives the fit.
+
+    Raises:
+        InputError: the trainer cannot be made, or the training failed.
+        KeyboardInterrupt: Ctrl-C; its text says what is left.
+    """
+    config = run_dir / "config.yaml"
+    argv = None if settings is None else ["--config", str(config)]
+    with ending(lambda: kept(run_dir, True, argv) if keep else ""):
+        if settings is not None:
+            with whole_file(config) as place:
+                place.write_text(settings, encoding="utf-8")
+        more = list(options.get("callbacks") or [])
+        kit: dict[str, Any] = {
+            "callbacks": callbacks(run_dir, checkpoint_every, progress) + more,
+            "plugins": [SafeCheckpointIO()],
+            "logger": loggers(run_dir, True, mode, data.task.name, module.run_name),
+        }
+        try:
+            trainer = Trainer(**{**options, **kit}, default_root_dir=run_dir, enable_progress_bar=progress)
+        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+            raise InputError(f"The trainer cannot be made: {error}") from error
+        trainer.fit(module, datamodule=data)
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Without what Lightning says about itself, and with the Ctrl-C that was there before."""
@@ -84,17 +135,19 @@ def quietly() -> Iterator[None]:
             signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
 
 
-def kept(run_dir: Path, is_new: bool, argv: Sequence[str]) -> str:
+def kept(run_dir: Path, is_new: bool, argv: Sequence[str] | None) -> str:
     """What a fit that failed has left, and how to go on; a new run without a checkpoint or curves is removed.
 
     Args:
         run_dir: Its directory.
         is_new: Whether this fit made it.
-        argv: What `cdsa fit` needs to go on with, besides the checkpoint.
+        argv: What `cdsa fit` needs to go on with, besides the checkpoint; None where the command cannot.
     """
     path = run_dir / CHECKPOINT
     if path.is_file():
         step = read_checkpoint(path).get("global_step")
+        if argv is None:
+            return f"\nKept: {path} (step {step})."
         command = shlex.join(["cdsa", "fit", *argv, "--ckpt_path", str(path)])
         return f"\nKept: {path} (step {step}). Go on with:\n  {command}"
     if is_new and not list(run_dir.glob("**/metrics.csv")):

@@ -17,8 +17,8 @@ import numpy as np
 
 from cdsa_lightning.data import TransitionData
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.sources import Transitions
-from cdsa_lightning.tasks import Task, task_names
+from cdsa_lightning.table import Table, spans
+from cdsa_lightning.tasks import D, Task, task_names
 
 __all__ = ["LoggedData", "LoggedTask"]
 
@@ -56,7 +56,7 @@ class LoggedTask(Task):
             f"{self.name!r} is logged data and has no environment. Name a task to act in, for instance gym:<EnvId>."
         )
 
-    def accept(self, data: Transitions, source: str) -> Transitions:
+    def accept(self, data: D, source: str) -> D:
         """`data`: nothing but its bounds is known beforehand, and `LoggedData` looks at those."""
         return data
 
@@ -72,6 +72,7 @@ class LoggedData(TransitionData):
         batch_size: Transitions per gradient step and seed.
         top_fraction: Share of the episodes to keep, those with the highest returns.
         weights: How likely each transition is to be drawn: ``uniform``, ``return`` or ``safety``.
+        memory_map: A folder from which the data are read while training, instead of held in memory.
 
     Raises:
         InputError: a name that is no folder's or a registered task's, or a number out of range.
@@ -88,8 +89,9 @@ class LoggedData(TransitionData):
         batch_size: int = 256,
         top_fraction: float = 1.0,
         weights: str = "uniform",
+        memory_map: str | None = None,
     ) -> None:
-        super().__init__(task, source, batch_size, top_fraction, weights)
+        super().__init__(task, source, batch_size, top_fraction, weights, memory_map)
         self.low, self.high = low, high
 
     def named(self, task: str) -> LoggedTask:
@@ -98,34 +100,37 @@ class LoggedData(TransitionData):
         Raises:
             InputError: one that cannot be a folder's, or a registered task's.
         """
-        if task in task_names():
-            raise InputError(f"{task!r} is a registered task and has its own bounds: leave low and high out.")
+        if task in task_names() or task.startswith("gym:"):
+            raise InputError(f"The task {task!r} has bounds of its own: leave low and high out.")
         if not re.fullmatch(r"[\w-][\w.-]*", task):
             raise InputError(f"Logged data need a name of letters, digits and -_., got task={task!r}.")
         return LoggedTask(task, env_id="")
 
-    def load(self) -> Transitions:
+    def load(self) -> Table:
         """The transitions, read once, and the bounds seen to hold for them.
 
         Raises:
             InputError: there are none, or the bounds are missing, in disorder, or narrower than the data.
         """
-        if self.source is None and self.transitions is None:
+        if self.source is None and self.transitions is None and self.table is None:
             raise InputError("Logged data need a source, for instance npz:log.npz.")
         data = super().load()
-        self.task = replace(self.task, bounds=_bounds(self.low, self.high, data))
+        if not self.task.bounds[0]:
+            self.task = replace(self.task, bounds=_bounds(self.low, self.high, data))
         return data
 
 
 def _bounds(
-    low: list[float] | float | None, high: list[float] | float | None, data: Transitions
+    low: list[float] | float | None, high: list[float] | float | None, data: Table
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Both bounds of every action entry."""
-    least, most = data.action.min(axis=0), data.action.max(axis=0)
+    ranges = [(data.action[part].min(axis=0), data.action[part].max(axis=0)) for part in spans(len(data))]
+    least, most = np.min([low for low, _ in ranges], axis=0), np.max([high for _, high in ranges], axis=0)
     if low is None or high is None:
         raise InputError(
             "The action bounds are missing: name what the actuators take with low and high, one number for all entries "
-            f"or one for each. The logged actions run from {_short(least)} to {_short(most)}."
+            f"or one for each, or the task that the data are of. The logged actions run from {_short(least)} to "
+            f"{_short(most)}."
         )
     pair = [np.asarray(bound, dtype=np.float64) for bound in (low, high)]
     for name, bound in zip(("low", "high"), pair, strict=True):
@@ -138,11 +143,10 @@ def _bounds(
     if not (lower < upper).all():
         raise InputError(f"Each lower bound must be below its upper bound, got {_short(lower)} and {_short(upper)}.")
     slack = _SLACK * (upper - lower)
-    outside = int(((data.action < lower - slack) | (data.action > upper + slack)).any(axis=1).sum())
-    if outside:
+    if (least < lower - slack).any() or (most > upper + slack).any():
         raise InputError(
-            f"{outside} of {len(data)} logged actions lie outside the bounds {_short(lower)} to {_short(upper)}: they "
-            f"run from {_short(least)} to {_short(most)}. Log what was sent to the actuators, or widen the bounds."
+            f"Logged actions lie outside the bounds {_short(lower)} to {_short(upper)}: they run from {_short(least)} "
+            f"to {_short(most)}. Log what was sent to the actuators, or widen the bounds."
         )
     return tuple(lower.tolist()), tuple(upper.tolist())
 

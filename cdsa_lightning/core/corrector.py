@@ -115,11 +115,16 @@ class Corrector(nn.Module):
         return -eps / (sigma * std) if c.units == "raw" else -sigma * std * eps
 
     def explain(
-        self, obs: Float[Tensor, "E B S"], action: Float[Tensor, "E B A"], coefficients: Coefficients | None = None
+        self,
+        obs: Float[Tensor, "E B S"],
+        action: Float[Tensor, "E B A"],
+        coefficients: Coefficients | None = None,
+        noise: Float[Tensor, "E B A"] | None = None,
     ) -> Correction:
         """The corrected action and its parts; `action` is the baseline's.
 
-        A row in which the networks' answer is not finite keeps the baseline's action, within the bounds.
+        A row in which the networks' answer is not finite keeps the baseline's action, within the bounds. `noise` is
+        what the first level of the schedule predicts, where the caller has asked already.
 
         Raises:
             InputError: widths or a number of seeds that are not the corrector's, or a schedule that was not trained.
@@ -134,11 +139,13 @@ class Corrector(nn.Module):
         s, u = nets.standardize(obs, action)
         allowed: Any = 1.0
         if c.gate is not None:
-            allowed = is_open(nets.action_noise(s, u, levels[0]), self.noise_quantiles[levels[0]], c.gate)
+            noise = nets.action_noise(s, u, levels[0]) if noise is None else noise
+            allowed = is_open(noise, self.noise_quantiles[levels[0]], c.gate)
         for i, level in enumerate(levels):
             if i:
                 u = nets.standardize_action(a)
-            a1 = c.k1 * allowed * self._a1(nets.action_noise(s, u, level), level, c) if c.k1 else torch.zeros_like(a)
+            eps = noise if noise is not None and not i else nets.action_noise(s, u, level) if c.k1 else a
+            a1 = c.k1 * allowed * self._a1(eps, level, c) if c.k1 else torch.zeros_like(a)
             a2 = c.k2 * allowed * self._a2(s, u, c) if c.k2 and c.a2 != "off" else torch.zeros_like(a)
             free = a + a1 + a2
             total1, total2 = total1 + a1, total2 + a2
