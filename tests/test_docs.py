@@ -85,6 +85,17 @@ def test_the_front_page_leads_to_every_page():
     assert set(PAGES) - listed == {DOCS / "index.md"}
 
 
+def numbers_of(text: str) -> set[str]:
+    """Every number that a text says, code and addresses aside."""
+    said = re.sub(r"\]\([^)]*\)|`[^`]*`", " ", text)
+    return {number.rstrip(",") for number in re.findall(r"(?<![\w.])\.?\d[\d,]*(?:\.\d+)?", said)}
+
+
+def test_an_answer_says_no_number_that_was_not_measured():
+    measured = (numbers_of((DOCS / page).read_text()) for page in ("results.md", "scaling.md", "deviations.md"))
+    assert numbers_of((DOCS / "faq.md").read_text()) <= set().union(*measured)
+
+
 def test_every_option_of_every_command_has_a_word_of_help(reference):
     parsers = {parser.words: parser for parser in reference.every_parser()}
     assert {words for words in parsers if " " not in words} == set(cli.COMMANDS)
