@@ -13,7 +13,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
@@ -71,7 +71,12 @@ def scale(axes: Axes, shown: ScalarMappable, label: str, number: int = 0, below:
     away = 1.04 + 0.2 * number
     place = axes.inset_axes((0.0, -0.23 - 0.22 * number, 1.0, 0.045) if below else (away, 0.0, 0.045, 1.0))
     how: dict[str, Any] = {"orientation": "horizontal"} if below else {}
-    axes.figure.colorbar(shown, cax=place, label=label, extend="max" if isinstance(shown, Quiver) else "neither", **how)
+    how["extend"] = "max" if isinstance(shown, Quiver) else "neither"
+    bar = axes.figure.colorbar(shown, cax=place, label=label, **how)
+    ends = (shown.norm.vmin, shown.norm.vmax)
+    if isinstance(shown.norm, LogNorm) and ends[1] < 10 * ends[0]:
+        bar.set_ticks(ends, labels=[f"{end:g}" for end in ends])  # within a decade Matplotlib's own may lie over others
+        bar.minorticks_off()
 
 
 def unique(handles: Sequence[Artist]) -> list[Artist]:

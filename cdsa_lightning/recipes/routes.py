@@ -33,7 +33,8 @@ class Planner:
         self._free = world.distance(self._lattice(FINE)) >= margin  # [nx, ny]
         nodes = self._lattice(GRID)
         open_ = self.is_free(nodes)
-        number = np.where(open_, np.cumsum(open_).reshape(open_.shape) - 1, -1)
+        # SciPy 1.13 searches graphs of 32-bit indices alone.
+        number = np.where(open_, np.cumsum(open_).reshape(open_.shape) - 1, -1).astype(np.int32)
         width, height = number.shape
         self.nodes = nodes[open_]
         rows, columns, lengths = [], [], []
