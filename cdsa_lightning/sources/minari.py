@@ -66,7 +66,22 @@ def fill(name: str, room: Room) -> Filled:
     about = {key: value for key, value in facts.items() if key not in ("observation_space", "action_space")}
     made_by = facts.get("cdsa", {})
     provenance = "d4rl-v2" if "converted_from" in made_by else "regenerated" if made_by else "minari"
+    _verify(dataset_id, facts)  # last: what is wrong with the numbers is better named
     return Filled(lengths, f"minari:{name}", provenance, about)
+
+
+def _verify(dataset_id: str, facts: dict[str, Any]) -> None:
+    """See that the files are those that were written; data sets of others say nothing about theirs."""
+    path = store.dataset_path(dataset_id) / "data"
+    try:
+        whole = store.DIGEST not in facts or facts[store.DIGEST] == store.data_digest(path)
+    except OSError as error:
+        raise InputError(f"Cannot read the data set {dataset_id!r}: {error.filename}: {error.strerror}.") from None
+    if not whole:
+        raise InputError(
+            f"The data set {dataset_id!r} is damaged: its files are not those that were written. Delete {path.parent} "
+            "and make it again."
+        )
 
 
 def _download(dataset_id: str) -> None:

@@ -6,6 +6,7 @@ Minari lists no hidden folders, so nobody ever sees half a data set.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -21,9 +22,21 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources.minari_hdf5 import write_episodes
 from cdsa_lightning.sources.transitions import Episode
 
-__all__ = ["dataset_path", "is_stored", "metadata", "partial_path", "root", "stored_ids", "write_dataset"]
+__all__ = [
+    "DIGEST",
+    "data_digest",
+    "dataset_path",
+    "is_stored",
+    "metadata",
+    "partial_path",
+    "root",
+    "stored_ids",
+    "write_dataset",
+]
 
 _ID = re.compile(r"(?:[-_\w]+/)*[-_\w]+-v\d+", re.ASCII)
+DIGEST = "cdsa_sha256"
+"""The entry of a data set's metadata for the digest of its files."""
 _BUFFERED = 64  # episodes handed to Minari at once
 
 
@@ -164,7 +177,21 @@ def _fill(
         for chunk in _chunks(_buffers(episodes)):
             storage.update_episodes(chunk)
         del storage.get_size
-    storage.update_metadata({"dataset_size": float(storage.get_size())})
+    storage.update_metadata({"dataset_size": float(storage.get_size()), DIGEST: data_digest(data)})
+
+
+def data_digest(data: Path) -> str:
+    """The SHA-256 of all files of a data folder but its metadata, which hold it, with their names.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in data.rglob("*") if path.is_file() and path.name != "metadata.json"):
+        with path.open("rb") as file:
+            own = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(data).as_posix()} {own}\n".encode())
+    return digest.hexdigest()
 
 
 def _buffers(episodes: Iterable[Episode]) -> Iterable[Any]:

@@ -56,8 +56,16 @@ def test_all_formats_hold_the_same_data(write):
     assert len(prints) == 1
 
 
+def by_others(path):
+    """The data set as others write theirs: it says nothing about the digest of its files."""
+    facts = json.loads((path / "data" / "metadata.json").read_text())
+    del facts[store.DIGEST]
+    (path / "data" / "metadata.json").write_text(json.dumps(facts))
+    return path
+
+
 def test_an_episode_with_only_t_observations_loses_its_last_row(write):
-    path = write() / "data" / "main_data.hdf5"
+    path = by_others(write()) / "data" / "main_data.hdf5"
     with h5py.File(path, "a") as file:
         obs = file["episode_0/observations"][:-1]
         del file["episode_0/observations"]
@@ -163,9 +171,20 @@ def test_an_array_of_the_wrong_length_never_reaches_memory(write):
 
 
 def test_nan_in_the_data_is_named(write):
-    with h5py.File(write() / "data" / "main_data.hdf5", "a") as file:
+    with h5py.File(by_others(write()) / "data" / "main_data.hdf5", "a") as file:
         file["episode_2/rewards"][1] = np.nan
     with pytest.raises(InputError, match="reward holds 1 values"):
+        load_transitions("minari:cdsa/test-v0")
+
+
+@pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
+def test_a_flipped_bit_in_a_number_is_noticed(write, episodes, data_format):
+    folder, number = write(data_format=data_format) / "data", episodes[0].obs[2, 1].tobytes()
+    path = next(file for file in sorted(folder.rglob("*")) if file.is_file() and number in file.read_bytes())
+    content = bytearray(path.read_bytes())
+    content[content.index(number)] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is damaged: its files are not those that were written"):
         load_transitions("minari:cdsa/test-v0")
 
 
