@@ -48,4 +48,5 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_show_copyright = False
 html_copy_source = False
+html_show_search_summary = False  # it would be fetched, which pages opened from a disk may not
 html_extra_path = ["_front"]  # index.html, which leads from the top of the built folder to the front page
