@@ -95,11 +95,15 @@ def _formats(how: ExportOptions) -> list[str]:
     from cdsa_lightning.export import FORMATS
 
     if how.format == "all":
-        return [name for name in FORMATS if not (how.baseline and name == "safetensors")]
+        return [name for name, kind in FORMATS.items() if kind.fuses or not how.baseline]
     names = [name.strip() for name in how.format.split(",")]
     for name in names:
         if name not in FORMATS:
             raise unknown_name("format", name, [*FORMATS, "all"])
+        if how.baseline and not FORMATS[name].fuses:
+            raise InputError(
+                f"A {name} file holds a corrector, and no policy: leave --baseline out, or choose another."
+            )
     return list(dict.fromkeys(names))
 
 
@@ -128,17 +132,24 @@ def _find(options: Options, how: ExportOptions) -> tuple[Subject, list[str]]:
         return _alone(options, how)
     from cdsa_lightning.commands.arms import find_subject, make_arms
     from cdsa_lightning.core.corrector import CorrectedPolicy
+    from cdsa_lightning.export.single import exportable
 
     found = find_subject(options)
-    _require_graph(found.policy, how.baseline)
+    seeds, row = found.policy.num_seeds, _policy_seed(how, found.policy)
+    found.policy = exportable(found.policy, how.baseline, row, found.task.obs_dim)
     arms, about = make_arms(options, found)
     policy = next(arm for arm in arms.values() if isinstance(arm, CorrectedPolicy))
-    row = how.policy_seed if how.policy_seed is not None else how.seed if isinstance(how.seed, int) else 0
-    row = 0 if how.policy_seed is None and found.policy.num_seeds == 1 else row
-    made = subject(policy.corrector, policy.coefficients, how.seed, found.policy, row, how.baseline)
-    made.about["policy"]["checkpoint"] = about["checkpoint"] and Path(about["checkpoint"]).name
-    held = f"seed {row} of {found.policy.num_seeds}" if found.policy.num_seeds > 1 else ""
-    return made, [*found.notes, f"exported      {how.baseline} {held}".rstrip() + f", corrector seed {how.seed}"]
+    made = subject(policy.corrector, policy.coefficients, how.seed, found.policy, 0, how.baseline)
+    made.about["policy"] |= {"seed": row, "seeds_of_file": seeds, "checkpoint": about["checkpoint"]}
+    held = f", seed {row} of {seeds}" if seeds > 1 else ""
+    return made, [*found.notes, f"fused         {how.baseline}{held}, and the corrector, seed {how.seed}"]
+
+
+def _policy_seed(how: ExportOptions, policy: Policy) -> int:
+    """The corrector's, where none is named and there are several to choose from."""
+    if how.policy_seed is not None:
+        return how.policy_seed
+    return how.seed if isinstance(how.seed, int) and policy.num_seeds > 1 else 0
 
 
 def _alone(options: Options, how: ExportOptions) -> tuple[Subject, list[str]]:
@@ -169,13 +180,6 @@ def _alone(options: Options, how: ExportOptions) -> tuple[Subject, list[str]]:
     if coefficients.changes_nothing:
         notes.append("              With these the correction changes nothing: name others with --k1 and --k2.")
     return subject(corrector, coefficients, how.seed), notes
-
-
-def _require_graph(policy: Policy, name: str) -> None:
-    """Say that a policy cannot be exported before anything is said about correctors."""
-    from cdsa_lightning.export.single import require_graph
-
-    require_graph(policy, name)
 
 
 def _line(made: Exported) -> str:

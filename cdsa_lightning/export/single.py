@@ -14,7 +14,7 @@ from cdsa_lightning.core.nets import StackedLayerNorm, StackedLinear, StackedMLP
 from cdsa_lightning.core.policy import Policy, act
 from cdsa_lightning.errors import InputError
 
-__all__ = ["exportable", "require_graph"]
+__all__ = ["exportable"]
 
 _ALONE = "Export the corrector alone (leave the policy out), and hand it the actions of whatever acts."
 
@@ -32,28 +32,21 @@ def exportable(policy: object, name: str, row: int, obs_dim: int) -> Policy:
         InputError: it is no `Policy`, draws random numbers, computes outside torch, has no such
             seed, or stacks its seeds in another way than `core.nets`.
     """
-    return _single_seed(require_graph(policy, name), name, row, obs_dim)
-
-
-def require_graph(policy: object, name: str) -> Policy:
-    """`policy` itself, unless it cannot become a graph.
-
-    Raises:
-        InputError: it is no `Policy`, draws random numbers, or computes outside torch.
-    """
     if not isinstance(policy, Policy):
         raise InputError(f"{name} is a {type(policy).__name__}, no cdsa_lightning.Policy. {_ALONE}")
     if policy.stochastic:
         raise InputError(f"{name} draws random numbers, and an exported graph is a function of its input. {_ALONE}")
     if policy.on_host:
         raise InputError(f"{name} computes in Python, outside torch, and cannot become a graph. {_ALONE}")
-    return policy
+    return _single_seed(policy, name, row, obs_dim)
 
 
 def _single_seed(policy: Policy, name: str, row: int, obs_dim: int) -> Policy:
     """A copy of one training seed, on the CPU and in eval()."""
     if not 0 <= row < policy.num_seeds:
-        raise InputError(f"{name} has no training seed {row}; it holds {policy.num_seeds}, counted from 0.")
+        raise InputError(
+            f"{name} has no training seed {row}; it holds {policy.num_seeds}: policy_seed names one, from 0."
+        )
     one = copy.deepcopy(policy).cpu().eval().requires_grad_(False)
     if policy.num_seeds > 1:
         for layer in one.modules():

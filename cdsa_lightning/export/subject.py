@@ -76,8 +76,7 @@ def subject(
     if isinstance(seed, str) and seed != "mean":
         raise InputError(f"seed must be a number or 'mean', got {seed!r}.")
     mean = seed == "mean" or corrector.networks.ensemble
-    one = (corrector if corrector.networks.ensemble else corrector.ensemble()) if mean else corrector.select(int(seed))
-    one = one.cpu().eval()
+    one = (corrector.ensemble() if mean else corrector.select(int(seed))).cpu().eval()
     one.coefficients = c
     graph: nn.Module = CorrectorGraph(one, c)
     about: dict[str, Any] = {
