@@ -108,6 +108,8 @@ class Window:
             How many alarms began.
         """
         begun, size = 0, self.alarm.window
+        if len(unusual) == 1:  # without arrays it is ten times as fast
+            return self._add_one(int(unusual[0]), size)
         for start in range(0, len(unusual), size):
             new = unusual[start : start + size].astype(np.int64)
             place = (self.at + np.arange(len(new))) % size
@@ -116,6 +118,14 @@ class Window:
             self.at, self.filled = (self.at + len(new)) % size, min(size, self.filled + len(new))
             begun += self._switch(counts)
         return begun
+
+    def _add_one(self, new: int, size: int) -> int:
+        self.unusual += new - int(self.ring[self.at])
+        self.ring[self.at] = new
+        self.at, self.filled = (self.at + 1) % size, min(size, self.filled + 1)
+        before = self.on
+        self.on = self.unusual > self.alarm.rest if before else self.unusual >= self.alarm.threshold
+        return int(self.on and not before)
 
     def _switch(self, counts: np.ndarray) -> int:
         begun = 0

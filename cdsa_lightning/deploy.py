@@ -21,13 +21,15 @@ from torch import Tensor, nn
 from cdsa_lightning.arrays import as_tensor, like
 from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.core.coefficients import Coefficients
-from cdsa_lightning.core.corrector import Corrector
+from cdsa_lightning.core.corrector import Correction, Corrector
 from cdsa_lightning.core.gate import QUANTILES
 from cdsa_lightning.core.policy import FunctionPolicy, Policy, act
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.monitor import Monitor
 
 __all__ = ["CorrectActions", "Explanation", "SafePolicy", "as_policy", "correct"]
+
+_GRID = np.linspace(0, 1, QUANTILES)
 
 
 class Explanation(NamedTuple):
@@ -69,25 +71,19 @@ class SafePolicy:
     ) -> None:
         self._ask, self.corrector, self.monitor = ask, corrector.eval(), monitor
         self.coefficients = coefficients or corrector.coefficients
-        self._levels = corrector.schedule(self.coefficients)
-        if self.coefficients.gate is not None and not self._knows_noise:
+        self._level = corrector.schedule(self.coefficients)[0]
+        table = corrector.noise_quantiles[self._level][0].cpu().numpy()
+        self._table = table if table.any() else None
+        if self.coefficients.gate is not None and self._table is None:
             raise InputError("gate needs the data's noise, which this corrector's file lacks: fit the corrector again.")
-
-    @property
-    def _knows_noise(self) -> bool:
-        return bool(self.corrector.noise_quantiles.any())
 
     def __call__(self, obs: Any) -> Any:
         """The corrected action; see `explain`."""
         obs = _as_array(obs)
-        if self.monitor is not None:
-            return self.explain(obs).action
         self._check(obs, "observations", self.corrector.obs_dim, "[S] or [B, S]")
         rows, own, action = self._prepare(obs, self._ask(obs))
-        base = own.to(rows)
-        with torch.no_grad():
-            corrected = self.corrector(rows, base, self.coefficients)
-        return like(torch.where(corrected == base, own, corrected)[0].reshape(action.shape), action)
+        done, _, _ = self._correct(rows, own, self.monitor is not None)
+        return like(done[0].reshape(action.shape), action)
 
     def explain(self, obs: Any) -> Explanation:
         """The corrected action and its parts.
@@ -112,18 +108,23 @@ class SafePolicy:
         obs = _as_array(obs)
         self._check(obs, "observations", self.corrector.obs_dim, "[S] or [B, S]")
         rows, own, action = self._prepare(obs, action)
-        base = own.to(rows)
-        nets, level = self.corrector.networks, self._levels[0]
-        noise = nets.action_noise(*nets.standardize(rows, base), level)
+        done, parts, length = self._correct(rows, own, True)
+        p_value = torch.from_numpy(self._p_value(length[0].cpu().numpy()))[None]
+        told = (done, own, parts.a1, parts.a2, done - own, parts.clipped, p_value, length)
+        return Explanation(*(like(x[0].reshape((*obs.shape[:-1], *x.shape[2:])), action) for x in told))
+
+    @torch.no_grad()
+    def _correct(self, rows: Tensor, own: Tensor, measure: bool) -> tuple[Tensor, Correction, Tensor]:
+        """The corrected actions, their parts, and the predicted noise's length [1, B] where it is to be measured."""
+        base, nets = own.to(rows), self.corrector.networks
+        noise = nets.action_noise(*nets.standardize(rows, base), self._level) if measure else None
         parts = self.corrector.explain(rows, base, self.coefficients, noise)
-        length = noise.norm(dim=-1)
         done = torch.where(parts.action == base, own, parts.action)
-        told = (own, parts.a1, parts.a2, done - own, parts.clipped, self._p_value(length), length)
-        lead = obs.shape[:-1]
-        found = Explanation(*(like(x[0].reshape((*lead, *x.shape[2:])), action) for x in (done, *told)))
+        length = rows.new_empty(0) if noise is None else noise.norm(dim=-1)
         if self.monitor is not None:
-            self.monitor.observe(found)
-        return found
+            score, moved, clipped = (x[0].cpu().numpy() for x in (length, (done - own).norm(dim=-1), parts.clipped))
+            self.monitor.record(score, self._p_value(score), moved, clipped)
+        return done, parts, length
 
     def _prepare(self, obs: Any, action: Any) -> tuple[Tensor, Tensor, Any]:
         """Observations [1, B, S], the policy's actions [1, B, A] within the bounds, and these as they were given.
@@ -150,13 +151,13 @@ class SafePolicy:
             self.monitor.refuse(int((~finite).any(-1).sum()))
         raise InputError(f"{int((~finite).sum())} entries of the {name} are NaN or infinite.")
 
-    def _p_value(self, length: Tensor) -> Tensor:
+    def _p_value(self, length: np.ndarray) -> np.ndarray:
         """1 - F(|eps|), F the data's distribution of |eps| at the first level, out of its kept quantiles."""
-        if not self._knows_noise:
-            return torch.full_like(length, float("nan"))
-        table = self.corrector.noise_quantiles[self._levels[0]][0].cpu().numpy()
-        long = length.nan_to_num(nan=float("inf")).cpu().numpy()  # no number at all is as unusual as can be
-        return torch.from_numpy(1.0 - np.interp(long, table, np.linspace(0, 1, QUANTILES))).float()
+        if self._table is None:
+            return np.full(len(length), np.nan, np.float32)
+        # No number at all is as unusual as can be.
+        found = np.interp(np.where(np.isnan(length), np.inf, length), self._table, _GRID)
+        return (1.0 - found).astype(np.float32)
 
 
 class CorrectActions(gym.Wrapper):

@@ -9,8 +9,11 @@ The edges of the histograms are fixed by the corrector: quantiles of |eps| on it
 
 from __future__ import annotations
 
+import math
 import threading
+from bisect import bisect_left
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +40,27 @@ class Histogram:
     """
 
     def __init__(self, edges: Any) -> None:
-        self.edges = np.unique(np.asarray(edges, dtype=np.float64))
+        self.edges = np.unique(np.asarray(edges, dtype=np.float64)).tolist()
         self.clear()
 
     def clear(self) -> None:
         """As new."""
-        self.counts, self.sum = np.zeros(len(self.edges) + 1, dtype=np.int64), 0.0
+        self.counts, self.sum = [0] * (len(self.edges) + 1), 0.0
 
     def add(self, values: np.ndarray) -> None:
         """Count further values, [B]; what is not finite lies above all edges and in no sum."""
-        np.add.at(self.counts, np.searchsorted(self.edges, values), 1)
-        self.sum += float(values[np.isfinite(values)].sum())
+        if len(values) == 1:  # four times as fast
+            value = float(values[0])
+            self.counts[bisect_left(self.edges, value) if value == value else -1] += 1
+            self.sum += value if math.isfinite(value) else 0.0
+            return
+        found = np.bincount(np.searchsorted(self.edges, values), minlength=len(self.counts)).tolist()
+        self.counts = [old + new for old, new in zip(self.counts, found, strict=True)]
+        self.sum += float(values[np.isfinite(values)].sum(dtype=np.float64))
 
     def buckets(self) -> list[tuple[float, int]]:
         """(edge, how many values at or below it); the last edge is infinite."""
-        upto = np.cumsum(self.counts).tolist()
-        return list(zip([*self.edges.tolist(), float("inf")], upto, strict=True))
+        return list(zip([*self.edges, math.inf], accumulate(self.counts), strict=True))
 
     def summary(self) -> dict[str, Any]:
         """Plain values: the edges, the values at or below each, all values, and their mean."""
@@ -99,20 +107,23 @@ class Monitor:
 
     def observe(self, explanation: Any) -> None:
         """Count the rows of an `Explanation`, in their order."""
-        score, p, clipped = (
-            np.atleast_1d(_array(x)) for x in (explanation.score_norm, explanation.p_value, explanation.clipped)
-        )
-        moved = np.atleast_1d(np.linalg.norm(_array(explanation.shift), axis=-1))
-        begun = 0
+        moved = np.linalg.norm(_array(explanation.shift), axis=-1)
+        parts = (explanation.score_norm, explanation.p_value, moved, explanation.clipped)
+        self.record(*(np.atleast_1d(_array(part)) for part in parts))
+
+    def record(self, score_norm: np.ndarray, p_value: np.ndarray, shift: np.ndarray, clipped: np.ndarray) -> None:
+        """Count rows, in their order; all [B], the shift by its length."""
+        begun, count = 0, self.counters
         with self._lock:
-            self.counters["observations"] += len(score)
-            self.counters["corrected"] += int((moved > 0).sum())
-            self.counters["clipped"] += int(clipped.sum())
-            for histogram, values in ((self.score_norm, score), (self.p_value, p), (self.shift, moved)):
-                histogram.add(values)
+            count["observations"] += len(shift)
+            count["corrected"] += int(np.count_nonzero(shift))
+            count["clipped"] += int(np.count_nonzero(clipped))
+            self.score_norm.add(score_norm)
+            self.p_value.add(p_value)
+            self.shift.add(shift)
             if self.window is not None:
-                begun = self.window.add(p < self.window.alarm.alpha)
-                self.counters["alarms"] += begun
+                begun = self.window.add(p_value < self.window.alarm.alpha)
+                count["alarms"] += begun
         if self.on_alarm is not None:
             for _ in range(begun):
                 self.on_alarm(self.summary())
@@ -125,7 +136,7 @@ class Monitor:
     def reset(self) -> None:
         """Forget everything that was observed."""
         with self._lock:
-            self.counters = dict.fromkeys(_COUNTERS, 0)
+            self.counters.update(dict.fromkeys(_COUNTERS, 0))
             for part in (self.score_norm, self.p_value, self.shift, self.window):
                 if part is not None:
                     part.clear()
