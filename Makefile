@@ -13,7 +13,7 @@ help:
 	@echo "make demo    install, then collect, fit, evaluate and draw on the embedded Risky PointMass world"
 	@echo "make test    install, then lint, types and tests"
 	@echo "make slow    the long tests"
-	@echo "make browser the tests of the dashboard in headless Chromium"
+	@echo "make browser the tests of the dashboard and of the documentation in headless Chromium"
 	@echo "make docs    the documentation site, in docs/_build"
 	@echo "make clean   remove the virtual environment and the demo's runs"
 
@@ -45,7 +45,7 @@ slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,sb3]"
 	$(BIN)/python -m pytest -m slow
 
-browser: $(STAMP)
+browser: docs
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
 		{ echo "make browser needs Chromium: apt-get install -y chromium" >&2; exit 1; }
 	$(BIN)/python -m pytest -m browser
