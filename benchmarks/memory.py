@@ -1,0 +1,210 @@
+r"""Data of ten million transitions: how much memory reading them takes, and what training from a file costs.
+
+    OMP_NUM_THREADS=1 python benchmarks/memory.py load [--transitions 10000000] [--folder SCRATCH]
+    OMP_NUM_THREADS=1 python benchmarks/memory.py train [--transitions 10000000] [--steps 400] [--repeats 3]
+
+`load`: for each kind of source, in a process of its own, the largest resident memory less what was held before, over
+the table's float32 size: of `load_transitions`, and of `TransitionData` until the table stands (target: 1.6), held and
+mapped (twice: the second run finds the file). Pages of a mapped file go back to the system when it needs them; "own" is
+what does not.
+
+`train`: wall and CPU time of a gradient step of the corrector (robust preset), from memory, from a file in the page
+cache, and from a file that is thrown out of it before every chunk of 20 steps: as if it were many times larger than
+memory. `limited` may take a third of the table's size beyond what the program itself takes (RLIMIT_DATA), which the
+held table does not survive. Each in a process of its own, in turns; medians.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+
+S, A, STEPS = 11, 3, 1000  # Hopper's shapes, whole episodes of 1,000 steps
+ROW = 4 * (2 * S + A + 2)
+
+
+def episodes(transitions):
+    from cdsa_lightning.sources.transitions import Episode
+
+    rng = np.random.default_rng(0)
+    for _ in range(transitions // STEPS):
+        obs = rng.normal(size=(STEPS + 1, S)).astype(np.float32)
+        action = rng.uniform(-1, 1, size=(STEPS, A)).astype(np.float32)
+        yield Episode(obs, action, rng.normal(size=STEPS).astype(np.float32), False, True)
+
+
+def write_source(kind, transitions, folder):
+    """Synthetic data as one kind of source; returns how it is named."""
+    from cdsa_lightning.sources import store
+
+    if kind in ("hdf5", "arrow"):
+        bound = np.ones(A, np.float32)
+        store.write_dataset(f"bench/{kind}-v0", episodes(transitions), -bound, bound, {}, obs_dim=S, data_format=kind)
+        return f"minari:bench/{kind}-v0"
+    whole = list(episodes(transitions))
+    names = ("observations", "actions", "rewards", "next_observations")
+    parts = [[e.obs[:-1] for e in whole], [e.action for e in whole], [e.reward for e in whole]]
+    arrays = dict(zip(names, map(np.concatenate, [*parts, [e.obs[1:] for e in whole]]), strict=True))
+    arrays["terminals"] = np.zeros(len(arrays["rewards"]), bool)
+    arrays["timeouts"] = np.arange(len(arrays["rewards"])) % STEPS == STEPS - 1
+    if kind == "npz":
+        np.savez(folder / "data.npz", **arrays)
+        return f"npz:{folder / 'data.npz'}"
+    import h5py
+
+    with h5py.File(folder / "data.hdf5", "w") as file:
+        for name, array in arrays.items():
+            file[name] = array
+    return f"d4rl:{folder / 'data.hdf5'}"
+
+
+LOAD = """
+import json, sys, threading, time
+import pyarrow, h5py, torch
+from cdsa_lightning.data import TransitionData
+from cdsa_lightning.sources import load_transitions
+def status():
+    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    return [int(lines[key].split()[0]) * 1024 for key in ("VmRSS", "RssAnon")]
+stage, source, folder = sys.argv[1:]
+data = TransitionData("gym:Hopper-v5", source, memory_map=folder if stage == "mapped" else None)
+_ = data.task.low  # makes the world once
+before = status()
+most, over = list(before), threading.Event()
+def watch():
+    while not over.wait(0.005):
+        most[:] = map(max, most, status())
+thread = threading.Thread(target=watch, daemon=True)
+thread.start()
+begun = time.perf_counter()
+if stage == "load":
+    kept = load_transitions(source)
+else:
+    data.setup("fit")
+seconds = time.perf_counter() - begun
+over.set()
+thread.join()
+most[:] = map(max, most, status())
+print(json.dumps([*(peak - start for peak, start in zip(most, before)), seconds]))
+"""
+
+
+def load(options):
+    size = options.transitions * ROW
+    print(f"{options.transitions:,} transitions, table {size / 1e9:.2f} GB; peak over the table's size")
+    for kind in options.sources:
+        with tempfile.TemporaryDirectory(dir=options.folder) as name:
+            os.environ["MINARI_DATASETS_PATH"] = name
+            # Written by another process: an allocator keeps what it was given.
+            write = [sys.executable, __file__, "write", "--sources", kind, "--folder", name]
+            program = [*write, "--transitions", str(options.transitions)]
+            source = subprocess.run(program, capture_output=True, text=True, check=True).stdout.strip()
+            stages = ["load", "table", "mapped", "mapped"]
+            if kind == "d4rl":  # the first reading converts
+                stages = ["load", *stages]
+            for stage in stages:
+                done = subprocess.run(
+                    [sys.executable, "-c", LOAD, stage, source, f"{name}/maps"], capture_output=True, text=True
+                )
+                if done.returncode:
+                    sys.exit(done.stderr)
+                peak, own, seconds = json.loads(done.stdout)
+                print(f"{kind:>6} {stage:<7} {peak / size:5.2f}x, own {own / size:5.2f}x, {seconds:6.1f} s", flush=True)
+
+
+FIT = """
+import ctypes, json, os, resource, sys, time
+import torch
+from lightning import Callback, Trainer
+from cdsa_lightning.data import TransitionData
+from cdsa_lightning.training import CDSAModule
+how, source, folder, steps, seeds, limit = sys.argv[1:]
+torch.set_num_threads(1)
+data = TransitionData("gym:Hopper-v5", source, memory_map=None if how.startswith("held") else folder)
+libc = ctypes.CDLL(None, use_errno=True)
+def lines():
+    return dict(line.split(":", 1) for line in open("/proc/self/status"))
+class Watch(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if how == "cold":  # out of this program's map, then out of the page cache
+            rows = data.rows
+            start = rows.data_ptr() // 4096 * 4096
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(rows.nbytes), 4)
+            (name,) = [name for name in os.listdir(folder) if name.endswith(".rows")]
+            with open(os.path.join(folder, name), "rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        if trainer.global_step == 100:
+            self.begun = time.perf_counter(), time.process_time()
+    def on_train_end(self, trainer, module):
+        passed = trainer.global_step - 100
+        wall, cpu = time.perf_counter() - self.begun[0], time.process_time() - self.begun[1]
+        self.found = [wall / passed, cpu / passed]
+watch, module = Watch(), CDSAModule("robust", seeds=range(int(seeds)))
+module.on_train_end = lambda: None
+options = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
+trainer = Trainer(max_steps=int(steps), callbacks=[watch], enable_model_summary=False, **options)
+if how.endswith("limited"):
+    now = int(lines()["VmData"].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (now + int(limit), now + int(limit)))
+trainer.fit(module, data)
+print(json.dumps([*watch.found, int(lines()["RssAnon"].split()[0]) * 1024]))
+"""
+
+
+def train(options):
+    size, found = options.transitions * ROW, {}
+    with tempfile.TemporaryDirectory(dir=options.folder) as name:
+        os.environ["MINARI_DATASETS_PATH"] = name
+        source = write_source("hdf5", options.transitions, Path(name))
+        given = [source, f"{name}/maps", str(options.steps), str(options.seeds), str(size // 3)]
+
+        def run(how):
+            return subprocess.run([sys.executable, "-c", FIT, how, *given], capture_output=True, text=True, cwd=name)
+
+        made = run("warm")  # makes the file
+        print(f"{options.transitions:,} transitions, table {size / 1e9:.2f} GB; {options.seeds} seeds")
+        if made.returncode:
+            sys.exit(made.stderr)
+        for how in ("held", "warm", "cold", "limited") * options.repeats:
+            done = run(how)
+            if done.returncode:
+                sys.exit(done.stderr)
+            found.setdefault(how, []).append(json.loads(done.stdout.splitlines()[-1]))
+        wall, cpu = (statistics.median(row[i] for row in found["held"]) for i in (0, 1))
+        for how, rows in found.items():
+            step, used, own = (statistics.median(column) for column in zip(*rows, strict=True))
+            ratio = f"{step / wall:.2f}x (CPU {used / cpu:.2f}x) a step from memory"
+            print(f"{how:>8} {step * 1e3:6.1f} ms a step, {1 / step:6.1f} steps/s, {ratio}; own {own / 2**20:.0f} MiB")
+        refused = run("held-limited")
+        last = (refused.stderr.strip().splitlines() or ["nothing"])[-1]
+        print(f"held, limited: {'survived' if refused.returncode == 0 else last[:200]}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["load", "train", "write"])
+    parser.add_argument("--transitions", type=int, default=10_000_000)
+    parser.add_argument("--sources", nargs="+", default=["hdf5", "arrow", "npz", "d4rl"])
+    parser.add_argument("--folder", type=Path, help="scratch; needs three times the table's size")
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    options = parser.parse_args()
+    if options.what == "write":
+        print(write_source(options.sources[0], options.transitions, options.folder))
+    elif options.what == "load":
+        load(options)
+    else:
+        train(options)
+
+
+if __name__ == "__main__":
+    main()
