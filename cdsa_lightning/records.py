@@ -121,6 +121,7 @@ def load(directory: Path | str) -> Report:
     """
     directory = Path(directory)
     said = _read_json(directory)
+    _verify(directory, said)  # first: what is damaged can bring the library down that parses it
     table = _read(directory / _PARQUET, lambda path: pq.ParquetFile(path).read(), (pa.ArrowException, ValueError))
     arrays = _read(directory / _TRACES, _read_npz, (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error))
     try:
@@ -130,9 +131,6 @@ def load(directory: Path | str) -> Report:
         if table.num_rows != sum(episodes.returns.size for episodes in arms.values()):
             raise ValueError("episodes.parquet holds arms that report.json does not know")
         task = get_task(said["task"])
-        for name, digest in said.get("files", {}).items():  # earlier reports say none
-            if name in (_PARQUET, _TRACES) and digest_of(directory / name) != digest:
-                raise ValueError(f"{name} is not the one that {_JSON} was written with")
         return Report(task, arms, said["seed"], said["env_kwargs"] or None)
     except InputError:
         raise
@@ -142,6 +140,14 @@ def load(directory: Path | str) -> Report:
             f"{directory} is no whole report: {reason}. Its files do not fit each other, as after an evaluation that "
             "was stopped while it wrote; evaluate again."
         ) from None
+
+
+def _verify(directory: Path, said: Mapping[str, Any]) -> None:
+    """See that the other files are those that the report was written with; earlier reports do not say."""
+    wanted = said.get("files")
+    for name in (_PARQUET, _TRACES) if isinstance(wanted, dict) else ():
+        if _read(directory / name, digest_of, ()) != wanted.get(name):
+            raise InputError(f"{directory / name} is damaged: {_JSON} was written with another one. Evaluate again.")
 
 
 def load_about(directory: Path | str) -> dict[str, Any]:

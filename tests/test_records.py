@@ -32,6 +32,13 @@ def assert_equal(one, two):
     assert one.to_json() == two.to_json()
 
 
+def forget(folder):
+    """The report as earlier versions wrote it: without digests, so that what is changed reaches the other checks."""
+    said = json.loads((folder / "report.json").read_text())
+    del said["digest"], said["files"]
+    (folder / "report.json").write_text(json.dumps(said))
+
+
 @pytest.fixture
 def kept(tmp_path):
     original = report(in_risk_region=np.arange(8.0).reshape(2, 4))
@@ -100,10 +107,12 @@ def test_pickles_are_not_opened(kept, tmp_path):
 
 
 def test_files_of_two_reports_are_refused(kept, tmp_path):
+    forget(tmp_path)
     for index, name in enumerate(("report.json", "episodes.parquet", "traces.npz")):
         other = tmp_path / f"other{index}"
         shifted = {n: dataclasses.replace(e, returns=e.returns + 1) for n, e in kept.arms.items()}
         paths = save(Report(kept.task, {**shifted, "third": shifted["iql"]}), other)
+        forget(other)
         for path in paths:
             if path.name != name:
                 path.write_bytes((tmp_path / path.name).read_bytes())
@@ -113,6 +122,7 @@ def test_files_of_two_reports_are_refused(kept, tmp_path):
 
 
 def test_traces_that_are_not_as_long_as_they_say_are_refused(kept, tmp_path):
+    forget(tmp_path)
     with np.load(tmp_path / "traces.npz") as file:
         arrays = {name: file[name] for name in file.files}
     for broken in ({"0/reward": arrays["0/reward"][:-1]}, {"0/lengths": arrays["0/lengths"] + 1}):
@@ -122,6 +132,15 @@ def test_traces_that_are_not_as_long_as_they_say_are_refused(kept, tmp_path):
     del arrays["1/obs"]
     np.savez(tmp_path / "traces.npz", **arrays)
     with pytest.raises(InputError, match="there is no '1/obs'"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["episodes.parquet", "traces.npz"])
+def test_a_file_that_is_not_the_one_of_the_report_is_named(kept, tmp_path, name):
+    content = bytearray((tmp_path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=rf"{name} is damaged: report.json was written with another one"):
         load(tmp_path)
 
 

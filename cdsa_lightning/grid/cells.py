@@ -7,7 +7,6 @@ digest is in the done.json beside it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from cdsa_lightning.core.corrector import CorrectedPolicy
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Evaluator, Report, traced
-from cdsa_lightning.files import clear_partials, whole_file
+from cdsa_lightning.files import clear_partials, digest_of, whole_file
 from cdsa_lightning.grid.nodes import DONE, Node
 from cdsa_lightning.registry import load_policy
 from cdsa_lightning.tasks import get_task
@@ -74,27 +73,26 @@ def read_record(path: Path) -> pa.Table:
         InputError: missing, damaged, or without a column.
     """
     try:
-        content = path.read_bytes()
-        table = pq.ParquetFile(pa.BufferReader(content)).read()
-    except (OSError, pa.ArrowException) as error:
+        _verify(path)  # first: what is damaged can bring the library down that parses it
+        table = pq.ParquetFile(path).read()
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"Cannot read the record {path}: {reason}.") from None
-    expected = _digest_of(path)
-    if expected and hashlib.sha256(content).hexdigest() != expected:
-        raise InputError(f"Cannot read the record {path}: it is not what was written, its digest is another.")
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise InputError(f"{path} is no record of a cell: it lacks {', '.join(missing)}.")
     return table
 
 
-def _digest_of(path: Path) -> str | None:
-    """What done.json says about a record; None where it says nothing, as those of earlier versions."""
+def _verify(path: Path) -> None:
+    """See that a record is what the done.json beside it says; those of earlier versions say nothing."""
     try:
         made = json.loads((path.parent / DONE).read_text(encoding="utf-8"))["made"]
-        return made.get("sha256") if made["file"] == path.name else None
+        expected = made.get("sha256") if made["file"] == path.name else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+        return
+    if expected and digest_of(path) != expected:
+        raise ValueError("it is not what was written, its digest is another")
 
 
 def _corrected(node: Node, policy: Policy, path: Path) -> dict[str, CorrectedPolicy]:
