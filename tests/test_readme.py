@@ -32,6 +32,7 @@ ALSO = {
     "tune": ["--episodes", "2"],
     "benchmark": [],
     "dashboard": [],
+    "export": [],
 }
 
 
@@ -67,8 +68,8 @@ def workshop(tmp_path_factory):
 
 def test_every_command_of_the_readme_runs(workshop, capsys):
     readme = blocks(ROOT / "README.md")
-    shell = ("pointmass", "hopper", "transportation", "options", "callback", "baselines", "decide", "grid", "dashboard")
-    assert set(readme) == {*shell, "python"}
+    shell = "pointmass hopper transportation options callback baselines decide grid dashboard export".split()
+    assert set(readme) == {*shell, "python", "calls"}
     for name in shell:
         for words in commands(readme[name]):
             if "ddp" in words:  # starts processes of its own
@@ -86,6 +87,12 @@ def test_the_one_line_of_python_corrects_a_policy(workshop):
     names: dict = {}
     exec(compile(blocks(ROOT / "README.md")["python"], "README.md", "exec"), names)  # noqa: S102
     assert names["action"].shape == (2,) and bool((abs(names["action"]) <= 0.1 + 1e-6).all())
+    from training_data import write_npz
+
+    write_npz(workshop / "log.npz")
+    calls = blocks(ROOT / "README.md")["calls"].replace("10_000", "20").replace("episodes=100", "episodes=2")
+    exec(compile(calls, "README.md", "exec"), names)  # noqa: S102
+    assert list(names["report"].arms) == ["policy", "cdsa(policy)"]
 
 
 def test_no_shell_block_of_the_readme_goes_untested():

@@ -78,20 +78,23 @@ def subject(
     mean = seed == "mean" or corrector.networks.ensemble
     one = (corrector.ensemble() if mean else corrector.select(int(seed))).cpu().eval()
     one.coefficients = c
-    graph: nn.Module = CorrectorGraph(one, c)
-    about: dict[str, Any] = {
-        "kind": "corrector" if policy is None else "policy",
-        "corrector": {**corrector.info, "seed": "mean" if mean else seed, "seeds_of_file": corrector.num_seeds},
+    graph = CorrectorGraph(one, c)
+    about = _about(one, c)
+    about["corrector"] = {**corrector.info, "seed": "mean" if mean else seed, "seeds_of_file": corrector.num_seeds}
+    if policy is None:
+        return Subject(graph.eval(), one, c, None, about)
+    fused = exportable(policy, name, policy_seed, one.obs_dim)
+    CorrectedPolicy(fused, one, c)  # sees that they fit
+    about["kind"], about["policy"] = "policy", {"name": name, "seed": policy_seed, "seeds_of_file": policy.num_seeds}
+    return Subject(PolicyGraph(fused, graph).eval().requires_grad_(False), one, c, fused, about)
+
+
+def _about(one: Corrector, c: Coefficients) -> dict[str, Any]:
+    return {
+        "kind": "corrector",
         "coefficients": c.to_dict(),
         "obs_dim": one.obs_dim,
         "action_dim": one.action_dim,
         "low": one.low.tolist(),
         "high": one.high.tolist(),
     }
-    fused = None
-    if policy is not None:
-        fused = exportable(policy, name, policy_seed, one.obs_dim)
-        CorrectedPolicy(fused, one, c)  # sees that they fit
-        graph = PolicyGraph(fused, graph)  # type: ignore[arg-type]
-        about["policy"] = {"name": name, "seed": policy_seed, "seeds_of_file": policy.num_seeds}
-    return Subject(graph.eval().requires_grad_(False), one, c, fused, about)
