@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cdsa_lightning import FunctionPolicy, cli, envs, evaluation, presets, sources, tasks
+from cdsa_lightning import FunctionPolicy, cli, envs, evaluation, presets, recipes, sources, tasks
 from cdsa_lightning.cli import main
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Evaluator
@@ -132,6 +132,16 @@ def test_a_row_of_the_table_is_a_task(tmp_path, monkeypatch):
     np.savez("pendulum.npz", obs=obs, next_obs=obs + 1, actions=action, rewards=np.ones(40), **ends)
     assert task.transitions().source == "npz:pendulum.npz"
     assert task.normalized_score([-1600.0, 0.0]).tolist() == [0.0, 100.0]
+
+
+def test_a_recipe_is_followed_where_no_baseline_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setattr(recipes, "RECIPES", dict(recipes.RECIPES))
+    run("recipe")
+    assert main(["collect", "--task", TASK, "--dataset", "me/edge-v0"]) == 0, capsys.readouterr()
+    data = get_task(TASK).transitions("minari:me/edge-v0")
+    assert (len(data), data.num_episodes) == (400, 40)
+    assert bool((data.obs[:, 0] < 0.3).all())
 
 
 def test_a_data_source_is_read_by_its_scheme(tmp_path, monkeypatch):
