@@ -115,7 +115,7 @@ def test_without_the_datas_noise_nothing_is_known_about_how_usual_an_action_is(c
 def test_k_zero_is_the_identity_within_the_bounds(corrector):
     obs = np.random.default_rng(1).uniform(-2, 2, (50, OBS))
     safe = cdsa.correct(double, corrector, cdsa.Coefficients.none())
-    assert np.array_equal(safe(obs), np.clip(np.float32(2 * obs[:, :ACTION]), -1, 1))
+    assert np.array_equal(safe(obs), np.clip(2 * obs[:, :ACTION], -1, 1))
 
 
 def test_one_of_the_seeds_corrects_or_their_mean():
