@@ -2,19 +2,15 @@ r"""Checkpoints of a run: one file, replaced whole or not at all, and never exec
 
 A checkpoint is written beside its place, brought to the disk, and renamed over the one before: whatever stops the
 program, ``last.ckpt`` is the old one or the new one. Ctrl-C is taken between two training steps, where a checkpoint of
-it equals that of an undisturbed run; a second Ctrl-C stops at once. The archive's check sums, which PyTorch writes and
-does not look at, are verified when a whole checkpoint is read.
+it equals that of an undisturbed run; a second Ctrl-C stops at once. The archive's check sums are verified
+when it is read.
 """
 
 from __future__ import annotations
 
-import pickle
 import signal
-import struct
 import threading
-import warnings
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,53 +19,39 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from cdsa_lightning.data import DataInfo
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import clear_partials, whole_file
 from cdsa_lightning.inspection import Inspection
+from cdsa_lightning.torch_files import read_torch_file
 
-__all__ = ["LastCheckpoint", "SafeCheckpointIO", "inspect_run", "read_checkpoint"]
+__all__ = ["LastCheckpoint", "SafeCheckpointIO", "checked_info", "inspect_run", "read_checkpoint", "require_rows"]
 
-_DAMAGE = (*(OSError, EOFError, TypeError, ValueError, LookupError, AttributeError, RuntimeError), OverflowError)
-_DAMAGE += (pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error)
 _RAW = "none: raw observations"
 _NO_SETTINGS = ("seeds", "inner_steps", "compile")  # they say how a run was computed, not what
 
 
-def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
-    """A checkpoint written by `cdsa fit`, on the CPU; read with weights_only, so that nothing in it can execute.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint written by `cdsa fit`, on the CPU; read as data, so that nothing in it can execute.
 
     Args:
         path: The file.
-        mmap: Leave the weights on the disk until they are looked at.
 
     Raises:
         InputError: no such file, damaged, or written by something else.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", ".*dispatching to 'torch.jit.load'.*")  # which weights_only then refuses
-            if not mmap:
-                _verify(path)
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        checkpoint = read_torch_file(Path(path))
+        if not isinstance(checkpoint, dict):
+            raise ValueError(f"it holds a {type(checkpoint).__name__}")
         missing = {"run_name", "data", "hyper_parameters", "state_dict"} - set(checkpoint)
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
         raise InputError(f"Cannot read the checkpoint {path}: {error.strerror or error}.") from None
-    except _DAMAGE as error:
-        # PyTorch's text for a refused pickle recommends to load it unsafely: its first line alone is told.
-        reason = str(error).splitlines()[0].partition(" (1)")[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} is not a checkpoint of 'cdsa fit', or it is damaged: {reason[:160]}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a checkpoint of 'cdsa fit', or it is damaged: {str(error)[:160]}") from None
     if missing:
         raise InputError(f"{path} is not a checkpoint of 'cdsa fit': it lacks {', '.join(sorted(missing))}.")
     return checkpoint
-
-
-def _verify(path: str | Path) -> None:
-    """See that no part of an archive changed since it was written; other files are left to PyTorch."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(f"{broken} in it is not what was written")
 
 
 def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspection | None:
@@ -84,7 +66,7 @@ def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspec
         InputError: it is one, but its record of the data or of its settings is damaged.
     """
     try:
-        checkpoint = read_checkpoint(path, mmap=True) if zipfile.is_zipfile(path) else {}
+        checkpoint = read_checkpoint(path) if zipfile.is_zipfile(path) else {}
     except Exception:  # Any file may be asked about, and a damaged or hostile one can make the parsers raise anything.
         return None
     if checkpoint.get("run_name") != run_name:
@@ -112,6 +94,36 @@ def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspec
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is a checkpoint of {run_name!r} with a damaged record: {error!r}.") from None
+
+
+def checked_info(path: Path, data: dict[str, Any]) -> DataInfo:
+    """What a checkpoint says of its data, where its numbers are numbers: a stranger may have written them.
+
+    Raises:
+        InputError: they are not, or do not fit each other.
+    """
+    info = DataInfo.from_dict(data)
+    vectors = (info.low, info.high, info.obs_mean, info.obs_std, info.action_mean, info.action_std)
+    flat = [list(part) if isinstance(part, list | tuple) else [None] for part in (*vectors, info.state_index or [])]
+    if not all(isinstance(number, int | float) for part in flat for number in part) or not flat[0] or not flat[2]:
+        raise InputError(f"{path} is damaged: its record of the data holds something besides numbers.")
+    widths = [len(part) for part in flat]
+    if not isinstance(info.task, str) or len({*widths[:2], *widths[4:6]}) > 1 or widths[2] != widths[3]:
+        raise InputError(f"{path} is damaged: its record of the data does not fit itself.")
+    return info
+
+
+def require_rows(seeds: Any, weights: dict[str, Any]) -> None:
+    """Each seed is a generator and a row of every weight: there are no more seeds than rows.
+
+    Raises:
+        TypeError: there are, or they are no whole numbers.
+    """
+    if not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise TypeError("a weight is no tensor")
+    rows = max((tensor.shape[0] for tensor in weights.values() if tensor.ndim and tensor.numel()), default=0)
+    if not isinstance(seeds, list | tuple) or len(seeds) > rows or not all(type(seed) is int for seed in seeds):
+        raise TypeError(f"seeds {str(seeds)[:60]} of weights with {rows} rows")
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import whole_file
+from cdsa_lightning.untrusted import read_npy
 
 __all__ = ["Journal"]
 
@@ -99,9 +100,11 @@ class Journal:
 
     def _read(self, path: Path, count: int) -> None:
         try:
-            block = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+            block = read_npy(path)
+        except (OSError, ValueError) as error:
             raise InputError(f"The replay buffer {path} is damaged: {error}.") from None
+        if block.dtype != np.float32:
+            raise InputError(f"The replay buffer {path} holds {block.dtype}, expected float32.")
         if block.shape != (self.rows.shape[0], count, self.rows.shape[2]):
             wanted = (self.rows.shape[0], count, self.rows.shape[2])
             raise InputError(f"The replay buffer {path} holds {block.shape} numbers, expected {wanted}.")

@@ -15,8 +15,6 @@ import importlib.metadata
 import json
 import math
 import platform
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +28,9 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.evaluation import Report
 from cdsa_lightning.files import UNSEALED, digest_of, intact, seal, whole_file
 from cdsa_lightning.rollout import Episodes, Trace
+from cdsa_lightning.tables import read_parquet
 from cdsa_lightning.tasks import get_task
+from cdsa_lightning.untrusted import parse_json, read_bytes, read_npz
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,8 +122,8 @@ def load(directory: Path | str) -> Report:
     directory = Path(directory)
     said = _read_json(directory)
     _verify(directory, said)  # first: what is damaged can bring the library down that parses it
-    table = _read(directory / _PARQUET, lambda path: pq.ParquetFile(path).read(), (pa.ArrowException, ValueError))
-    arrays = _read(directory / _TRACES, _read_npz, (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error))
+    table = _read(directory / _PARQUET, read_parquet, (pa.ArrowException, ValueError))
+    arrays = _read(directory / _TRACES, read_npz, (ValueError,))
     try:
         arms = {
             name: _episodes(table, name, said["arms"][name], arrays, index) for index, name in enumerate(said["arms"])
@@ -232,15 +232,10 @@ def _read_json(directory: Path) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> Any:
-    content = path.read_bytes()
+    content = read_bytes(path)
     if not intact(content):
         raise ValueError("its digest is not that of its text")
-    return json.loads(content.decode("utf-8"))
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    return parse_json(content)
 
 
 def _read(path: Path, read: Callable[[Path], Any], damage: tuple[type[Exception], ...]) -> Any:

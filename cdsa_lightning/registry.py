@@ -171,8 +171,10 @@ def _import(point: importlib.metadata.EntryPoint) -> Callable[[Path | None, Task
 
 def _existing(path: Path) -> Path:
     """`path` itself where it exists, otherwise an error that names files near it."""
-    if path.exists():
+    if path.is_file() or path.is_dir():
         return path
+    if path.exists():
+        raise InputError(f"{str(path)!r} is no file but a device or a pipe, which is not read.")
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
     if folder != path.absolute().parent:
         raise InputError(f"There is no checkpoint {str(path)!r}: the folder ends at {str(folder)!r}. Check the path.")

@@ -8,13 +8,13 @@ r"""Where runs live on disk, and how later commands find them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
 from cdsa_lightning.core.artifact import read_header
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import read_json
 
 __all__ = ["CHECKPOINT", "CORRECTOR", "new_run", "newest_checkpoint", "newest_corrector", "newest_evaluation"]
 
@@ -79,7 +79,7 @@ def newest_evaluation(
     """
     for path in _newest(Path(root).glob(f"{task or '*'}/evaluate/*/report.json")):
         try:
-            about = json.loads(path.read_text(encoding="utf-8"))["about"]
+            about = read_json(path)["about"]
             chosen = baseline in (None, about["options"]["baseline"]) and not (corrected and not about.get("corrector"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):  # a leftover must not hide a good one
             continue

@@ -13,8 +13,6 @@ import json
 import os
 import platform
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources import store
 from cdsa_lightning.sources.transitions import Episode
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import read_json, read_npz
 
 __all__ = ["Collected", "Output", "Piece", "kept", "make_dataset"]
 
@@ -118,7 +117,7 @@ def make_dataset(
 def _finished(folder: Path, settings: dict[str, Any], dataset_id: str) -> bool:
     """Whether the program that made the stored data set was killed before it had tidied up."""
     try:
-        begun = json.loads((folder / "settings.json").read_text())
+        begun = read_json(folder / "settings.json")
     except (OSError, ValueError):
         return False
     made = store.metadata(dataset_id).get("cdsa", {})
@@ -163,9 +162,10 @@ def _agree(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
         leftover.unlink()
     if path.is_file():
         try:
-            earlier = json.loads(path.read_text())
+            earlier = read_json(path)
         except ValueError:
             earlier = {}
+        earlier = earlier if isinstance(earlier, dict) else {}
         keys = [key for key in {**earlier, **settings} if earlier.get(key) != settings.get(key)]
         if not keys:
             return
@@ -211,10 +211,25 @@ def _save(folder: Path, shard: int, pieces: Iterable[Piece], progress: Callable[
 def _load(folder: Path, shard: int) -> dict[str, np.ndarray]:
     path = _file(folder, shard)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return _checked(read_npz(path))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path} is damaged ({error}). Delete it and run the same command again.") from error
+
+
+def _checked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    kinds = {"obs": ("f", 2), "action": ("f", 2), "reward": ("f", 1), "lengths": ("i", 1)}
+    kinds |= dict.fromkeys(("terminated", "truncated", "cut"), ("b", 1))
+    for name, found in kinds.items():
+        if name not in arrays or (arrays[name].dtype.kind, arrays[name].ndim) != found:
+            raise ValueError(f"{name} is missing, or not what was written")
+    lengths, rows = arrays["lengths"], len(arrays["reward"])
+    if lengths.size and not 0 <= lengths.min() <= lengths.max() <= rows or lengths.sum() != rows:
+        raise ValueError("its episodes are not as long as they say")
+    each = {"obs": rows + len(lengths), "action": rows}
+    each |= dict.fromkeys(("terminated", "truncated", "cut"), len(lengths))
+    if any(len(arrays[name]) != wanted for name, wanted in each.items()):
+        raise ValueError("its arrays do not fit each other")
+    return arrays
 
 
 def _episodes(folder: Path, shards: int) -> Iterator[Episode]:

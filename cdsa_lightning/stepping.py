@@ -22,7 +22,7 @@ from lightning import LightningModule
 from torch import Tensor, nn
 
 from cdsa_lightning.allowance import Allowance
-from cdsa_lightning.checkpoints import inspect_run, read_checkpoint
+from cdsa_lightning.checkpoints import checked_info, inspect_run, read_checkpoint, require_rows
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.core.seeds import SeedStreams
 from cdsa_lightning.data import Batch, DataInfo

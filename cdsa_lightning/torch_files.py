@@ -36,7 +36,7 @@ KNOWN = (
 MARK = object()
 PICKLE = 16 << 20
 """Bytes of a pickle; each may become an object, which takes many."""
-WALKED = 10_000_000
+WALKED = 1_000_000
 """Entries of all containers together, as whoever walks through them meets them."""
 
 
@@ -108,7 +108,9 @@ class Machine:
         return [name.replace(" ", ".") for name in others if name.rpartition(" ")[2] not in self.set_aside]
 
     def parts(self, value: Any) -> list[Any]:
-        """The entries of a container."""
+        """The entries of a container; a class by its name is no value."""
+        if isinstance(value, Name):
+            raise Foreign([value.text.replace(" ", ".")])
         if isinstance(value, dict):
             return [*value, *value.values()]
         return list(value) if type(value) in (list, tuple, set) else []

@@ -18,17 +18,19 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "TEXT",
     "entries_of",
     "parse_json",
     "parse_yaml",
+    "read_bytes",
     "read_json",
     "read_npy",
     "read_npz",
@@ -67,6 +69,19 @@ def regular_file(path: str | Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+def read_bytes(path: str | Path, limit: int = TEXT) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it holds more than `limit` bytes.
+    """
+    with regular_file(path) as file:
+        if os.fstat(file.fileno()).st_size > limit:
+            raise ValueError(f"it holds more than {limit:,} bytes")
+        return file.read(limit)
+
+
 def read_text(path: str | Path, limit: int = TEXT) -> str:
     """The text in a file.
 
@@ -74,11 +89,7 @@ def read_text(path: str | Path, limit: int = TEXT) -> str:
         OSError: it cannot be read.
         ValueError: it holds more than `limit` bytes, or no text.
     """
-    with regular_file(path) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise ValueError(f"it holds more than {limit:,} bytes")
-    return content.decode("utf-8")
+    return read_bytes(path, limit).decode("utf-8")
 
 
 def read_json(path: str | Path) -> Any:
@@ -206,8 +217,12 @@ def require_modest(archive: zipfile.ZipFile, size: int) -> None:
         raise ValueError(f"its member {strange[0].filename[:80]!r} is compressed by an unusual method")
 
 
-def read_npz(path: str | Path) -> dict[str, np.ndarray]:
-    """All arrays of an ``.npz`` file by name.
+def read_npz(path: str | Path, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an ``.npz`` file by name.
+
+    Args:
+        path: The file.
+        wanted: Names of those to read, as far as they are there; None for all.
 
     Raises:
         OSError: it cannot be read.
@@ -219,8 +234,10 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
                 require_modest(archive, os.fstat(file.fileno()).st_size)
                 arrays = {}
                 for entry in archive.infolist():
-                    with archive.open(entry) as member:
-                        arrays[entry.filename.removesuffix(".npy")] = _array(member, entry.file_size)
+                    name = entry.filename.removesuffix(".npy")
+                    if wanted is None or name in wanted:
+                        with archive.open(entry) as member:
+                            arrays[name] = _array(member, entry.file_size)
                 return arrays
         except Exception as error:  # A damaged or hostile file can make the parsers raise anything.
             raise ValueError(str(error) or type(error).__name__) from None
@@ -242,6 +259,8 @@ def read_npy(path: str | Path) -> np.ndarray:
 
 def _array(file: IO[bytes], size: int) -> np.ndarray:
     """The array in `file`, which holds `size` bytes."""
+    import numpy as np  # JSON and YAML are read without it
+
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(file)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.errors import InputError, unknown_name
+from cdsa_lightning.untrusted import parse_yaml, read_text
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
@@ -37,16 +38,14 @@ def check_config(path: str) -> dict[str, Any]:
     Raises:
         InputError: missing, unreadable, not YAML, or not a mapping of sections.
     """
-    import yaml  # type: ignore[import-untyped,unused-ignore]
-
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(path))
     except OSError as error:
         folder = Path(path).parent
         near = ", ".join(sorted(str(found) for found in folder.glob("*.yaml"))[:20])
         there = f" In {folder}: {near}." if near else ""
         raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.{there}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise InputError(f"The configuration {path} is not valid YAML: {' '.join(str(error).split())}") from None
     sections = ("model", "data", "trainer")
     if not isinstance(content, dict):

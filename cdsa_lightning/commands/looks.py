@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
-import json
 import struct
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from cdsa_lightning.untrusted import parse_json, regular_file
 
 __all__ = ["looks", "safetensors_header"]
 
@@ -21,7 +22,7 @@ _SIGNATURES = {
     b"\x7fELF": "a program",
 }
 _OLD_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-_MAX_HEADER = 100 * 2**20  # safetensors' own limit
+_MAX_HEADER = 32 * 2**20  # bytes
 _SHOWN = 6  # names told of what a file holds
 
 
@@ -31,7 +32,7 @@ def looks(path: Path) -> str:
         if path.is_dir():
             names = sorted(entry.name for entry in path.iterdir())
             return f"a folder with {_some(names)}" if names else "an empty folder"
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             start = file.read(512)
         if not start:
             return "an empty file"
@@ -43,10 +44,10 @@ def looks(path: Path) -> str:
 def safetensors_header(path: Path) -> dict[str, Any] | None:
     """The JSON in front of a safetensors file; None where the file is of another kind, or cut off within it."""
     try:
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length <= min(path.stat().st_size, _MAX_HEADER) else None
-    except (OSError, struct.error, ValueError, RecursionError):
+            header = parse_json(file.read(length)) if length <= min(path.stat().st_size, _MAX_HEADER) else None
+    except (OSError, struct.error, ValueError):
         return None
     return header if isinstance(header, dict) else None
 
@@ -70,13 +71,13 @@ def _archive(path: Path, start: bytes) -> str:
 
 
 def _saved(path: Path) -> str:
-    """What a file of torch.save holds, by the unpickler that knows tensors and plain containers alone."""
-    import torch
+    """What a file of torch.save holds, read as tensors and plain containers alone."""
+    from cdsa_lightning.torch_files import read_torch_file
 
     try:
-        value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # A refused, damaged or hostile file can make the unpickler raise anything.
-        reason = (str(error).splitlines() or [type(error).__name__])[0].partition(" (1)")[0]
+        value = read_torch_file(path)
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         return f"what torch.save wrote, damaged or with more than plain values, which are never loaded ({reason[:120]})"
     if not isinstance(value, dict):
         return f"a {type(value).__name__} that torch.save wrote"

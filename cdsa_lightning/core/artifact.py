@@ -9,15 +9,19 @@ execute. `read_header` and `read_content` need the standard library alone.
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import UNSEALED, intact, seal, whole_file
+from cdsa_lightning.untrusted import parse_json, read_bytes, regular_file
 
 FORMAT = 1
-_MAX_HEADER = 100 * 2**20  # the format's own limit
+_MAX_HEADER = 32 * 2**20  # bytes; the format allows more, which would become gigabytes of objects
+_MAX_FILE = 2**31
+_DAMAGE = (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
 __all__ = ["load_corrector", "read_content", "read_header", "save_corrector"]
 
@@ -66,14 +70,14 @@ def read_header(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     wrong = f"{path} is not a corrector written by 'cdsa fit'"
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with regular_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size - 8, _MAX_HEADER):
                 raise InputError(
                     f"{wrong}: its header asks for {length} bytes of {size}; it is truncated or another kind of file."
                 )
-            header = json.loads(json.loads(file.read(length))["__metadata__"]["cdsa"])
+            header = parse_json(parse_json(file.read(length))["__metadata__"]["cdsa"])
     except (FileNotFoundError, IsADirectoryError):
         raise InputError(
             f"There is no corrector file {path}. Make one with 'cdsa fit --config configs/<task>.yaml'."
@@ -82,7 +86,7 @@ def read_header(path: str | Path) -> dict[str, Any]:
         raise InputError(f"Cannot read the corrector {path}: {error.strerror or error}.") from None
     except InputError:
         raise
-    except (struct.error, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (struct.error, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{wrong}: its header cannot be read ({error or type(error).__name__}).") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else header
@@ -98,9 +102,11 @@ def read_content(path: str | Path) -> bytes:
     """
     read_header(path)  # says best what is missing, or is another kind of file
     try:
-        content = Path(path).read_bytes()
+        content = read_bytes(path, _MAX_FILE)
     except OSError as error:
         raise InputError(f"Cannot read the corrector {path}: {error.strerror or error}.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not a corrector written by 'cdsa fit': {error}.") from None
     if not intact(content):
         raise InputError(f"{path} is damaged: its digest is not that of its bytes. Fit it again, or copy it again.")
     return content
@@ -113,6 +119,7 @@ def _check_dims(header: dict[str, Any], tensors: dict[str, Any]) -> None:
     ensemble = header.get("ensemble", False)
     state_dim, action_dim = len(tensors["networks.obs_mean"]), len(tensors["networks.action_mean"])
     index = header["state_index"]
+    _check_first_layers(header, tensors, levels, members, (state_dim, action_dim))
     found = {
         "ensemble": (ensemble, bool(ensemble)),
         "num_seeds": (header["num_seeds"], seeds),
@@ -126,6 +133,25 @@ def _check_dims(header: dict[str, Any], tensors: dict[str, Any]) -> None:
     for name, (said, is_) in found.items():
         if said != is_:
             raise InputError(f"its header says {said!r} for {name}, its tensors {is_}")
+
+
+def _check_first_layers(
+    header: dict[str, Any], tensors: dict[str, Any], levels: int, members: int, dims: tuple[int, int]
+) -> None:
+    # A tensor without entries may have any shape, and two long vectors ask for the matrix between them.
+    hollow = [name for name, tensor in tensors.items() if not tensor.numel()]
+    if hollow:
+        raise InputError(f"{hollow[0]} has no entries, in the shape {list(tensors[hollow[0]].shape)}")
+    alone = header["networks"].get("state_score_input") == "state"
+    wanted = {
+        "action_score": (levels * members, sum(dims)),
+        "state_score": (members, dims[0] if alone else sum(dims)),
+        "inverse_dynamics": (members, 2 * dims[0]),
+    }
+    for name, shape in wanted.items():
+        found = tuple(tensors[f"networks.{name}.layers.0.weight"].shape)
+        if found[:2] != shape:
+            raise InputError(f"its {name} has weights of shape {found}, expected {shape} and its width")
 
 
 def _members(tensors: dict[str, Any]) -> int:
@@ -163,7 +189,7 @@ def load_corrector(path: str | Path) -> Any:
         corrector = Corrector(networks, header["low"], header["high"], header["obs_dim"], coefficients)
         tensors.setdefault("mean_noise_quantiles", corrector.mean_noise_quantiles)  # earlier files lack it
         corrector.load_state_dict(tensors)
-    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, *_DAMAGE) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".:")
         reason = f"it lacks {reason}" if isinstance(error, KeyError) else reason
         raise InputError(f"{path} is damaged: {reason}. Fit it again, or copy it again.") from None

@@ -6,7 +6,6 @@ normalising is affine: CVaR_q(c R + d) = c CVaR_q(R) + d for c > 0. Neither the 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from cdsa_lightning.comparison import ARMS, arm_name, baseline_of
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.metrics.bootstrap import bootstrap_interval
 from cdsa_lightning.metrics.functional import conditional_value_at_risk
+from cdsa_lightning.tables import read_parquet
+from cdsa_lightning.untrusted import read_json
 
 __all__ = ["Arm", "Evaluation", "read_evaluation"]
 
@@ -99,9 +99,8 @@ def read_evaluation(directory: Path) -> Evaluation:
     """
     path = directory / "report.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        with (directory / "episodes.parquet").open("rb") as file:
-            table = pq.ParquetFile(file).read()
+        said = read_json(path)
+        table = read_parquet(directory / "episodes.parquet")
         return _evaluation(directory, said, table, path.stat().st_mtime_ns)
     except FileNotFoundError as error:
         raise InputError(f"{directory} lacks {Path(error.filename or 'a file').name}: evaluate again.") from None
@@ -139,7 +138,8 @@ def _evaluation(directory: Path, said: dict[str, Any], table: pa.Table, time: in
         coefficients=about.get("coefficients") or settings.get("coefficients"),
         verdict=str(whole[0]["verdict"]) if whole else "",
         sentence=str(said["sentence"]),
-        pictures=sorted(directory.glob("*.png")),
+        # A link could name any file of ours, which the page would then show around.
+        pictures=sorted(path for path in directory.glob("*.png") if not path.is_symlink()),
         time=time,
     )
 

@@ -7,14 +7,18 @@ resumed run goes on in resumed-1/metrics.csv, and so on; from its first step on 
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import read_text
 
 __all__ = ["POINTS", "Curve", "Fit", "read_fit"]
 
+CURVES = 256 << 20
+"""Bytes that metrics.csv may have; a million steps take a few MB."""
 POINTS = 160
 """The most points that a curve keeps."""
 _MEAN, _SEED = "mean", "/seed_"
@@ -87,10 +91,10 @@ def _number(path: Path) -> int:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            # A run under way may be in the middle of its last line.
-            rows = [row for row in csv.DictReader(file) if None not in row.values() and None not in row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = io.StringIO(read_text(path, CURVES), newline="")
+        # A run under way may be in the middle of its last line.
+        rows = [row for row in csv.DictReader(lines) if None not in row.values() and None not in row]
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
     if rows and "step" not in rows[0]:
         raise InputError(f"{path} has no column 'step': it is not what 'cdsa fit' writes.")

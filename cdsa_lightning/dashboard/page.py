@@ -21,6 +21,7 @@ from cdsa_lightning.dashboard.fits import Fit
 from cdsa_lightning.dashboard.local import Local, newest
 from cdsa_lightning.dashboard.panels import PANELS
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import regular_file
 
 __all__ = ["page", "page_data"]
 
@@ -119,6 +120,7 @@ def _pictures(evaluations: list[Evaluation], last: set[str]) -> tuple[list[dict[
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with regular_file(path) as file:
+            return file.read(ROOM + 1)
     except OSError as error:
         raise InputError(f"Cannot read the picture {path}: {error.strerror or error}.") from None

@@ -7,7 +7,6 @@ A specification is plain values: it is kept as JSON, read back, and published by
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from cdsa_lightning.dashboard.local import Local
 from cdsa_lightning.dashboard.panels import PANELS
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import write_json
+from cdsa_lightning.untrusted import read_json
 
 __all__ = ["STEP", "Panel", "Section", "Specification", "read_specification", "specify", "write_specification"]
 
@@ -123,14 +123,14 @@ def read_specification(path: Path) -> Specification:
         InputError: missing, damaged, or no specification.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        said = read_json(path)
         sections = [
             Section(one["name"], one["about"], [Panel(**panel) for panel in one["panels"]]) for one in said["sections"]
         ]
         return Specification(said["project"], said["name"], sections)
     except OSError as error:
         raise InputError(f"Cannot read the specification {path}: {error.strerror or error}.") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is no specification of 'cdsa dashboard': {reason}.") from None
 

@@ -26,7 +26,9 @@ from cdsa_lightning.evaluation import Evaluator, Report, traced
 from cdsa_lightning.files import clear_partials, digest_of, whole_file
 from cdsa_lightning.grid.nodes import DONE, Node
 from cdsa_lightning.registry import load_policy
+from cdsa_lightning.tables import read_parquet
 from cdsa_lightning.tasks import get_task
+from cdsa_lightning.untrusted import read_json
 
 __all__ = ["COLUMNS", "RECORD", "evaluate_cell", "read_record"]
 
@@ -74,20 +76,26 @@ def read_record(path: Path) -> pa.Table:
     """
     try:
         _verify(path)  # first: what is damaged can bring the library down that parses it
-        table = pq.ParquetFile(path).read()
+        table = read_parquet(path)
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"Cannot read the record {path}: {reason}.") from None
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise InputError(f"{path} is no record of a cell: it lacks {', '.join(missing)}.")
+    numbers = ("seed", "episode", "return", "normalized", "length", "seconds")
+    for column in COLUMNS:
+        kind = table.schema.field(column).type
+        number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if number != (column in numbers) or not (number or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise InputError(f"{path} is no record of a cell: its column {column!r} holds {kind}.")
     return table
 
 
 def _verify(path: Path) -> None:
     """See that a record is what the done.json beside it says; those of earlier versions say nothing."""
     try:
-        made = json.loads((path.parent / DONE).read_text(encoding="utf-8"))["made"]
+        made = read_json(path.parent / DONE)["made"]
         expected = made.get("sha256") if made["file"] == path.name else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return

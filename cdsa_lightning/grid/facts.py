@@ -6,7 +6,6 @@ plan for data that did not change reads none of them.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import write_json
 from cdsa_lightning.sources import locate, stamp
 from cdsa_lightning.tasks import get_task
+from cdsa_lightning.untrusted import read_json
 
 __all__ = ["DataFacts", "Facts"]
 
@@ -75,7 +75,7 @@ class Facts:
 
 def _read(path: Path | None) -> dict[str, Any]:
     try:
-        table = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
+        table = {} if path is None else read_json(path)
         return {key: entry for key, entry in table.items() if set(entry) == {"stamp", "facts"}}
     except (OSError, ValueError, AttributeError, TypeError):  # computed again where it is missing or damaged
         return {}

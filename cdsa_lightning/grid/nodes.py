@@ -17,8 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
-
 from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.comparison import ARMS, corrections
 from cdsa_lightning.core.coefficients import Coefficients
@@ -29,6 +27,7 @@ from cdsa_lightning.grid.settings import Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
 from cdsa_lightning.records import versions
 from cdsa_lightning.tasks import get_task
+from cdsa_lightning.untrusted import parse_json, parse_yaml, read_bytes, read_text
 
 __all__ = ["DONE", "Kind", "Node", "done_record", "expand", "finish"]
 
@@ -128,11 +127,11 @@ def _training_node(kind: Kind, task: str, name: str, how: Training, grid: Grid, 
 
 def _read_config(path: Path) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = parse_yaml(read_text(path))
         json.dumps(config, allow_nan=False)
     except OSError as error:
         raise InputError(f"Cannot read the configuration {path}: {error.strerror or error}.") from None
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise InputError(f"The configuration {path} is no plain YAML: {' '.join(str(error).split())}") from None
     if not isinstance(config, dict):
         raise InputError(f"The configuration {path} must be a mapping with the sections model, data, trainer.")
@@ -173,8 +172,8 @@ def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients
 def done_record(root: Path, path: str) -> dict[str, Any] | None:
     """What a finished node's done.json says; None where it is not finished."""
     try:
-        content = (root / path / DONE).read_bytes()
-        said = json.loads(content.decode("utf-8"))
+        content = read_bytes(root / path / DONE)
+        said = parse_json(content)
     except (OSError, ValueError):  # what is damaged was not finished
         return None
     return said if isinstance(said, dict) and said.get("path") == path and intact(content) else None

@@ -22,13 +22,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped,unused-ignore]
-
 from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.presets import get_preset
 from cdsa_lightning.registry import names
 from cdsa_lightning.tasks import get_task
+from cdsa_lightning.untrusted import parse_yaml, read_text
 
 __all__ = ["Grid", "Training", "read_grid"]
 
@@ -96,10 +95,10 @@ def read_grid(path: str | Path) -> Grid:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_text(path))
     except OSError as error:
         raise InputError(f"Cannot read the grid {path}: {error.strerror or error}.") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise InputError(f"The grid {path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return _grid(content, path.parent)

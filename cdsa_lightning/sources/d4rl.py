@@ -21,7 +21,9 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.sources import minari, store
+from cdsa_lightning.sources.hdf5 import open_dataset, plain_bytes
 from cdsa_lightning.sources.transitions import Filled, Room, Transitions, from_rows
+from cdsa_lightning.untrusted import room as room_of
 
 __all__ = ["URL", "fill", "load", "locate", "names"]
 
@@ -141,8 +143,14 @@ def _read(file: Path, source: str) -> Transitions:
             if missing:
                 found = ", ".join(opened) or "nothing"
                 raise InputError(f"{file} is no D4RL file: it lacks {', '.join(missing)}. Found: {found}.")
-            arrays = {key: opened[key][()] for key in (*_ROWS, "next_observations", "timeouts") if key in opened}
-    except (OSError, RuntimeError, AttributeError, TypeError) as error:
+            names = [key for key in (*_ROWS, "next_observations", "timeouts") if key in opened]
+            sizes = [plain_bytes(open_dataset(opened.id, key.encode())) for key in names]
+            if sum(sizes) > room_of(file.stat().st_size):
+                raise ValueError(f"it announces {sum(sizes):,} bytes of numbers in {file.stat().st_size:,}")
+            arrays = {key: opened[key][()] for key in names}
+    except InputError:
+        raise
+    except (OSError, RuntimeError, AttributeError, TypeError, ValueError, KeyError) as error:
         raise InputError(
             f"{file} cannot be read as HDF5 ({error}). It may be truncated: delete it and get it again."
         ) from error

@@ -10,7 +10,6 @@ Data sets whose observations are a dictionary say which entries to join, in orde
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cdsa_lightning.sources import store
 from cdsa_lightning.sources.minari_arrow import ArrowEpisodes
 from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
 from cdsa_lightning.sources.transitions import Filled, Room, Transitions, separate
+from cdsa_lightning.untrusted import parse_json
 
 __all__ = ["fill", "load", "locate"]
 
@@ -45,10 +45,11 @@ def load(name: str) -> Transitions:
         arrays.update(separate(rows, obs_dim, action_dim))
         return arrays
 
-    lengths, *about = fill(name, room)
+    lengths, source, provenance, metadata = fill(name, room)
     episode = np.repeat(np.arange(len(lengths)), lengths)
-    held = (arrays[name][: len(episode)] for name in ("obs", "action", "reward", "next_obs", "terminated"))
-    return Transitions(*held, episode, *about).validate()
+    held = {name: array[: len(episode)] for name, array in arrays.items()}
+    data = Transitions(**held, episode=episode, source=source, provenance=provenance, metadata=metadata)
+    return data.validate()
 
 
 def fill(name: str, room: Room) -> Filled:
@@ -65,6 +66,9 @@ def fill(name: str, room: Room) -> Filled:
     lengths = _read(dataset_id, facts, parts, room)
     about = {key: value for key, value in facts.items() if key not in ("observation_space", "action_space")}
     made_by = facts.get("cdsa", {})
+    cut = made_by.get("cut_episodes", []) if isinstance(made_by, dict) else None
+    if not isinstance(cut, list) or not all(type(index) is int and 0 <= index < len(lengths) for index in cut):
+        raise InputError(f"The data set {dataset_id!r} is damaged: 'cdsa' in its metadata is {str(made_by)[:60]!r}.")
     provenance = "d4rl-v2" if "converted_from" in made_by else "regenerated" if made_by else "minari"
     _verify(dataset_id, facts)  # last: what is wrong with the numbers is better named
     return Filled(lengths, f"minari:{name}", provenance, about)
@@ -102,7 +106,10 @@ def _download(dataset_id: str) -> None:
 
 def _parts(dataset_id: str, facts: dict[str, Any], query: str) -> Parts:
     """Which entries of a dictionary observation to join; None for a plain vector."""
-    spaces = {key: json.loads(facts[key]) for key in ("observation_space", "action_space") if key in facts}
+    try:
+        spaces = {key: _space(facts[key]) for key in ("observation_space", "action_space") if key in facts}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"The data set {dataset_id!r} is damaged: its metadata name no spaces ({error}).") from None
     if spaces.get("action_space", {}).get("type", "Box") != "Box":
         raise InputError(
             f"The actions of {dataset_id!r} are {spaces['action_space']['type']}; "
@@ -130,6 +137,18 @@ def _parts(dataset_id: str, facts: dict[str, Any], query: str) -> Parts:
     return parts
 
 
+def _space(text: str) -> dict[str, Any]:
+    space = parse_json(text)
+    if not isinstance(space, dict) or not isinstance(space.get("type"), str):
+        raise ValueError("a space is a dictionary with a type")
+    for name in ("subspaces", "spaces"):
+        if not isinstance(space.get(name, {}), dict):
+            raise ValueError(f"{name} must be a dictionary")
+    if not isinstance(space.get("shape", []), list):
+        raise ValueError("shape must be a list")
+    return space
+
+
 def _read(dataset_id: str, facts: dict[str, Any], parts: Parts, room: Room) -> np.ndarray:
     path = store.dataset_path(dataset_id) / "data"
     readers: dict[str, type[HDF5Episodes] | type[ArrowEpisodes]]
@@ -140,7 +159,7 @@ def _read(dataset_id: str, facts: dict[str, Any], parts: Parts, room: Room) -> n
         with readers[facts["data_format"]](path, int(facts["total_episodes"]), parts) as episodes:
             return _fill(dataset_id, episodes, int(facts["total_steps"]), room)
     # pyarrow's errors are ValueError and OSError, h5py's OSError, KeyError and RuntimeError.
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -150,7 +169,11 @@ def _read(dataset_id: str, facts: dict[str, Any], parts: Parts, room: Room) -> n
 
 
 def _fill(dataset_id: str, episodes: HDF5Episodes | ArrowEpisodes, total: int, room: Room) -> np.ndarray:
-    arrays = room(total, *episodes.dims())
+    obs_dim, action_dim = episodes.dims()
+    # Numbers in the metadata ask for memory, the data on the disk say how much of it there is to fill.
+    if total < 0 or 4 * total * (2 * obs_dim + action_dim + 1) > 2 * episodes.room:
+        raise ValueError(f"it announces {total:,} transitions, more than its files can hold")
+    arrays = room(total, obs_dim, action_dim)
     lengths: list[int] = []
     row = 0
     for index in range(episodes.count):

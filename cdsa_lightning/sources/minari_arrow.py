@@ -12,6 +12,9 @@ from types import TracebackType
 import numpy as np
 import pyarrow as pa
 
+from cdsa_lightning.tables import read_arrow, read_parquet
+from cdsa_lightning.untrusted import room
+
 __all__ = ["ArrowEpisodes"]
 
 
@@ -23,6 +26,7 @@ class ArrowEpisodes:
         self.dropped = 0
         self._path = path
         self._parts = parts
+        self.room = room(sum(file.stat().st_size for file in path.glob("*/part-*")))
 
     def __enter__(self) -> ArrowEpisodes:
         return self
@@ -52,8 +56,8 @@ class ArrowEpisodes:
         arrays["obs"][low:high] = obs[:-1]
         arrays["next_obs"][low:high] = obs[1:]
         arrays["action"][low:high] = _matrix(table["actions"])[:-1]
-        arrays["reward"][low:high] = table["rewards"].to_numpy()[:-1]
-        arrays["terminated"][low:high] = table["terminations"].to_numpy(zero_copy_only=False)[:-1]
+        arrays["reward"][low:high] = _numbers(table["rewards"])[:-1]
+        arrays["terminated"][low:high] = _numbers(table["terminations"])[:-1]
         return rows
 
     def _table(self, index: int) -> pa.RecordBatch:
@@ -70,19 +74,27 @@ class ArrowEpisodes:
         column = table["observations"]
         if self._parts is None:
             return _matrix(column)
+        if not pa.types.is_struct(column.type):
+            raise ValueError(f"the observations are {column.type}, expected a dictionary")
         return np.concatenate([_matrix(column.field(key))[:, :columns] for key, columns in self._parts], axis=1)
 
 
 def _batches(file: str) -> list[pa.RecordBatch]:
     if file.endswith(".parquet"):
-        from pyarrow import parquet  # a second library to load, for the rarer format only
-
-        return parquet.read_table(file).to_batches()
-    with pa.memory_map(file) as mapped:
-        reader = pa.ipc.open_file(mapped)
-        return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+        return read_parquet(file).to_batches()
+    return read_arrow(file)
 
 
 def _matrix(column: pa.Array) -> np.ndarray:
     """A fixed-size list column as [rows, size], without a copy."""
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), -1)
+    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
+        raise ValueError(f"a column holds {column.type}, expected rows of numbers of one length")
+    return _numbers(column.flatten()).reshape(len(column), column.type.list_size)
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """A column of numbers or truth values."""
+    kind = column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)) or column.null_count:
+        raise ValueError(f"a column holds {kind}, expected numbers without gaps")
+    return column.to_numpy(zero_copy_only=False)

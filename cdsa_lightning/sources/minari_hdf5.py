@@ -14,7 +14,9 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5s, h5t
 
+from cdsa_lightning.sources.hdf5 import open_dataset, plain_bytes
 from cdsa_lightning.sources.transitions import Episode
+from cdsa_lightning.untrusted import room
 
 __all__ = ["HDF5Episodes", "write_episodes"]
 
@@ -32,7 +34,8 @@ class HDF5Episodes:
         self.count = count
         self.dropped = 0
         self._names = [("observations", None)] if parts is None else [(f"observations/{key}", n) for key, n in parts]
-        self._file = h5py.File(path / "main_data.hdf5", "r")
+        file = path / "main_data.hdf5"
+        self._file, self.room = h5py.File(file, "r"), room(file.stat().st_size)
 
     def __enter__(self) -> HDF5Episodes:
         return self
@@ -44,9 +47,9 @@ class HDF5Episodes:
 
     def dims(self) -> tuple[int, int]:
         """S and A."""
-        widths = [self._open(0, name).shape[1] for name, _ in self._names]
+        widths = [_width(self._open(0, name)) for name, _ in self._names]
         kept = [width if n is None else min(n, width) for width, (_, n) in zip(widths, self._names, strict=True)]
-        return sum(kept), self._open(0, "actions").shape[1]
+        return sum(kept), _width(self._open(0, "actions"))
 
     def read_into(self, index: int, arrays: dict[str, np.ndarray], row: int) -> int:
         """Read episode `index` into `arrays` from `row` on.
@@ -56,6 +59,8 @@ class HDF5Episodes:
         """
         obs = self._observations(index)
         rewards = self._open(index, "rewards")
+        if rewards.rank != 1:
+            raise ValueError(f"episode {index}: rewards of shape {rewards.shape}, expected one a step")
         steps = rewards.shape[0]
         rows = min(steps, len(obs) - 1)
         self.dropped += steps - rows
@@ -70,12 +75,17 @@ class HDF5Episodes:
         return rows
 
     def _open(self, index: int, name: str) -> h5d.DatasetID:
-        return h5d.open(self._file.id, f"episode_{index}/{name}".encode())
+        data = open_dataset(self._file.id, f"episode_{index}/{name}".encode())
+        if plain_bytes(data) > self.room:
+            raise ValueError(f"episode {index} announces {data.shape} numbers, more than the file can stand for")
+        return data
 
     def _observations(self, index: int) -> np.ndarray:
         tables = []
         for name, columns in self._names:
             data = self._open(index, name)
+            if data.rank != 2:
+                raise ValueError(f"episode {index}: {name} is no table but {data.shape}")
             table = np.empty(data.shape, np.float32)
             data.read(h5s.ALL, h5s.ALL, table)
             tables.append(table[:, :columns])
@@ -91,6 +101,12 @@ class HDF5Episodes:
         whole = np.empty(data.shape, dtype)
         data.read(h5s.ALL, h5s.ALL, whole)
         target[:] = whole[: len(target)]
+
+
+def _width(data: h5d.DatasetID) -> int:
+    if data.rank != 2:
+        raise ValueError(f"a table is wanted, and there is an array of shape {data.shape}")
+    return data.shape[1]
 
 
 def write_episodes(file: Path, episodes: Iterable[Episode]) -> tuple[int, int]:

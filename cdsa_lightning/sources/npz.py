@@ -6,8 +6,6 @@ truncated) and episode where they are known. Pickled objects are never loaded.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources.transitions import Transitions, from_rows
+from cdsa_lightning.untrusted import read_npz, regular_file
 
 __all__ = ["load", "locate", "named_rows"]
 
@@ -46,18 +45,16 @@ def load(name: str) -> Transitions:
     if path is None:
         raise InputError(f"There is no file {name!r}. Expected an .npz file with the keys {_describe_keys()}.")
     try:
-        opened = np.load(path, allow_pickle=False)
-        if not isinstance(opened, np.lib.npyio.NpzFile):
-            raise InputError(f"{name} holds one bare array. Save the arrays by name with numpy.savez.")
-        with opened as archive:
-            arrays = named_rows(archive, name)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+        with regular_file(path) as file:
+            bare = file.read(6) == b"\x93NUMPY"
+        arrays = {} if bare else read_npz(path)
+    except (OSError, ValueError) as error:
         raise InputError(
             f"{name} cannot be read as an .npz file ({error}). It may be truncated or hold objects."
         ) from error
-    return from_rows(**arrays, source=f"npz:{name}", provenance="npz")
+    if bare:
+        raise InputError(f"{name} holds one bare array. Save the arrays by name with numpy.savez.")
+    return from_rows(**named_rows(arrays, name), source=f"npz:{name}", provenance="npz")
 
 
 def named_rows(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

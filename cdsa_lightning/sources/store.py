@@ -7,7 +7,6 @@ Minari lists no hidden folders, so nobody ever sees half a data set.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ import numpy as np
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources.minari_hdf5 import write_episodes
 from cdsa_lightning.sources.transitions import Episode
+from cdsa_lightning.untrusted import read_json
 
 __all__ = [
     "DIGEST",
@@ -83,9 +83,11 @@ def metadata(dataset_id: str) -> dict[str, Any]:
     """
     path = dataset_path(dataset_id) / "data" / "metadata.json"
     try:
-        facts = json.loads(path.read_text())
-        int(facts["total_episodes"]), int(facts["total_steps"]), str(facts["data_format"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        facts = read_json(path)
+        int(facts["total_episodes"]), int(facts["total_steps"])
+        if not isinstance(facts["data_format"], str):
+            raise TypeError("data_format must be a text")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise InputError(
             f"The data set {dataset_id!r} is damaged: {path} cannot be read ({error!r}). "
             f"Delete {path.parent.parent} and make it again."

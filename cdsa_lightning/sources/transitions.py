@@ -214,6 +214,14 @@ def from_rows(
         InputError: shapes differ, values are not finite, or nothing tells where episodes end.
     """
     where = about.get("source") or "the data"
+    for name, numbers in {"obs": obs, "action": action, "reward": reward}.items():
+        if numbers.dtype.kind not in "fiub":
+            raise InputError(f"{where}: {name} holds {numbers.dtype}, not numbers.")
+    if obs.ndim != 2 or action.ndim != 2 or reward.ndim != 1 or terminated.ndim != 1:
+        raise InputError(
+            f"{where}: observations and actions must be tables [N, S] and [N, A], rewards and terminals columns [N]; "
+            f"got shapes {obs.shape}, {action.shape}, {reward.shape} and {terminated.shape}."
+        )
     rows = len(obs)
     for name, array in {"action": action, "reward": reward, "terminated": terminated, "next_obs": next_obs,
                         "timeout": timeout, "episode": episode}.items():  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import read_json
 
 __all__ = ["Choice", "read_choice"]
 
@@ -42,7 +42,7 @@ def read_choice(path: str | Path) -> Choice:
         InputError: the file is missing, no JSON, or holds anything but coefficients.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(path)
     except OSError as error:
         raise InputError(f"Cannot read the coefficients in {path}: {error.strerror or error}.") from None
     except ValueError as error:

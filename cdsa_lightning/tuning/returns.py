@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import read_json, read_npz, read_text
 
 __all__ = ["Returns", "read_returns"]
 
@@ -51,7 +49,7 @@ def read_returns(path: str | Path) -> np.ndarray:
         values = np.asarray(readers.get(path.suffix, _from_text)(path), dtype=np.float64).reshape(-1)
     except OSError as error:
         raise InputError(f"Cannot read the returns in {path}: {error.strerror or error}.") from None
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise InputError(f"{path} holds no returns: {error}. Returns are {_FORMS}.") from None
     if not len(values):
         raise InputError(f"{path} holds no returns: it is empty. Returns are {_FORMS}.")
@@ -64,15 +62,14 @@ def read_returns(path: str | Path) -> np.ndarray:
 
 
 def _from_json(path: Path) -> Any:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     return content["returns"] if isinstance(content, dict) else content
 
 
 def _from_npz(path: Path) -> Any:
-    with np.load(path, allow_pickle=False) as arrays:
-        names = arrays.files
-        return arrays[names[0] if len(names) == 1 else "returns"]
+    arrays = read_npz(path)
+    return arrays[next(iter(arrays)) if len(arrays) == 1 else "returns"]
 
 
 def _from_text(path: Path) -> Any:
-    return [float(word) for word in path.read_text(encoding="utf-8").replace(",", " ").split()]
+    return [float(word) for word in read_text(path).replace(",", " ").split()]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["CREATION", "REMEDY", "SCALAR_OPS", "TENSOR_OPS", "operation"]
+__all__ = ["CREATION", "REMEDY", "SCALAR_OPS", "TENSOR_OPS", "flat", "operation"]
 
 REMEDY = "Export the deterministic network alone, or export it to ONNX and use --baseline onnx."
 
@@ -78,7 +78,10 @@ def _require_numbers(*values: Any) -> None:
 def _arithmetic(function: Callable[..., Any]) -> Callable[..., Any]:
     def checked(*values: Any) -> Any:
         _require_numbers(*values)
-        return function(*values)
+        result = function(*values)
+        if isinstance(result, int) and result.bit_length() > 64:  # squared a few times, a number fills memory
+            raise InputError(f"Arithmetic beyond 64 bits is not supported in a network. {REMEDY}")
+        return result
 
     return checked
 
@@ -88,6 +91,21 @@ def _join(left: Any, right: Any) -> Any:
     if not (isinstance(left, list) and isinstance(right, list)):
         _require_numbers(left, right)
     return left + right
+
+
+def flat(*values: Any) -> tuple[Any, ...]:
+    """Refuse lists of lists, which may hold each other so often that comparing or writing them never ends.
+
+    Raises:
+        InputError: there is one.
+    """
+    for value in values:
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        if not isinstance(parts, list | tuple):
+            continue
+        if any(isinstance(part, list | tuple | dict) for part in parts):
+            raise InputError(f"Lists of lists are neither compared nor written by a network. {REMEDY}")
+    return values
 
 
 def _slice(items: Sequence[Any], start: int | None = None, end: int | None = None, step: int = 1) -> list[Any]:
@@ -108,8 +126,8 @@ SCALAR_OPS: dict[str, Callable[..., Any]] = {
     **{name: _arithmetic(function) for name, function in _ARITHMETIC.items()},
     "add": _join,
     "slice": _slice,
-    "eq": operator.eq,
-    "ne": operator.ne,
+    "eq": lambda left, right: operator.eq(*flat(left, right)),
+    "ne": lambda left, right: operator.ne(*flat(left, right)),
     "not": operator.not_,
     "__not__": operator.not_,
     "__is__": operator.is_,

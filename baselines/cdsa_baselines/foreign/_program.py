@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from cdsa_baselines._files import read_json
+from cdsa_lightning.allowance import Allowance
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.tasks import Task
@@ -32,6 +33,10 @@ __all__ = ["Sidecar", "Tensors", "chosen", "first_line", "program_policy", "read
 
 KEYS = ("scale_to_bounds", "obs_mean", "obs_std", "eps_added_to_std", "output", "info")
 PROBES = 16
+ROOM = 1 << 24
+"""Entries of all that a program computes on a few observations, besides what its weights give reason for."""
+SIZES = 100
+"""Sizes of tensors that are tried as the number of observation entries."""
 
 
 class Tensors(nn.Module):
@@ -204,7 +209,8 @@ def program_policy(program: nn.Module, path: Path, task: Task, sidecar: Sidecar,
 
 def _answer(net: nn.Module, obs: Tensor, source: str, task: Task) -> Tensor:
     try:
-        with torch.inference_mode():
+        weights = sum(tensor.numel() for tensor in net.buffers())
+        with torch.inference_mode(), Allowance(ROOM + 16 * weights):
             return net(obs.clone())  # a program may change its input
     except InputError as error:
         raise error if source in str(error) else InputError(f"{source} cannot be used: {error}") from None
@@ -248,7 +254,8 @@ def shapes_of(program: nn.Module, candidates: Iterable[int]) -> list[tuple[int, 
     """
     fitting = []
     weights = {name: buffer.to("meta") for name, buffer in program.named_buffers()}
-    for entries in sorted(set(candidates)):
+    sizes = sorted(set(candidates))
+    for entries in sizes if len(sizes) <= SIZES else ():
         try:
             with torch.inference_mode():
                 outputs = functional_call(program, weights, (torch.empty(2, entries, device="meta"),))

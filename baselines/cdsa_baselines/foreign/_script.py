@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cdsa_baselines.foreign._ops import REMEDY, SCALAR_OPS, operation
+from cdsa_baselines.foreign._ops import REMEDY, SCALAR_OPS, flat, operation
 from cdsa_lightning.errors import InputError
 
 __all__ = ["GRAD_MODE", "LISTS", "NAMES", "PRIMITIVES", "Class", "Code", "dotted"]
@@ -25,11 +25,11 @@ PRIMITIVES = ("NumToTensor", "RaiseException", "abs", "data", "device", "dtype",
 
 LISTS: Mapping[str, Callable[..., Any]] = {
     "append": lambda items, item: items.append(item),
-    "format": lambda text, *values: " ".join([text, *map(str, values)]),
+    "format": lambda text, *values: " ".join([text, *map(str, flat(*values))]),
     "len": len,
     "list": lambda items: items.copy(),  # of a list alone: a range could be as long as memory
     "warn": lambda *_: None,
-    "__contains__": lambda items, item: item in items,
+    "__contains__": lambda items, item: item in flat(items)[0],
 }
 """Functions of ``torch`` on lists and text; those on numbers and tensors are in `_ops`."""
 

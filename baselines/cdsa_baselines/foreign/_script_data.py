@@ -15,7 +15,7 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.storages import Storages
 from cdsa_lightning.torch_files import Foreign, Machine, Name
 
-__all__ = ["Object", "Stored", "by_name", "read_values"]
+__all__ = ["Object", "Stored", "by_name", "named", "read_values"]
 
 LISTS = {f"torch.jit._pickle build_{kind}list" for kind in ("int", "double", "bool", "tensor")}
 TAG = "torch.jit._pickle restore_type_tag"
@@ -113,3 +113,13 @@ def by_name(value: Any, path: str, found: dict[str, Tensor], seen: dict[int, Any
                 copy.fields["training"] = False
         return seen[id(value)]
     return value
+
+
+def named(value: Any) -> dict[str, Tensor]:
+    """The tensors that a forward returns, by name, or by number where they have no names."""
+    if isinstance(value, Object):
+        value = value.fields
+    if isinstance(value, Tensor):
+        return {"0": value}
+    items = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list | tuple) else ())
+    return {str(name): item for name, item in items if isinstance(item, Tensor)}

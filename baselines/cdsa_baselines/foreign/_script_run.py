@@ -13,17 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cdsa_baselines.foreign._ops import CREATION, REMEDY, SCALAR_OPS, TENSOR_OPS, operation
+from cdsa_baselines.foreign._ops import CREATION, REMEDY, SCALAR_OPS, TENSOR_OPS, flat, operation
 from cdsa_baselines.foreign._program import Tensors
 from cdsa_baselines.foreign._script import GRAD_MODE, LISTS, NAMES, Code, dotted
-from cdsa_baselines.foreign._script_data import Object, Stored, by_name
+from cdsa_baselines.foreign._script_data import Object, Stored, by_name, named
 from cdsa_baselines.foreign._tape import Recorder, Tape
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import entries_of
 
 __all__ = ["Script"]
 
 Function = Callable[..., Any]
 _NOTHING = object()
+STEPS = 200_000
+"""Statements of one pass, and entries of the lists and texts that it makes; a hundred layers take some 10,000."""
 
 
 class _Function(str):
@@ -49,7 +52,7 @@ class Script(nn.Module):
 
     def forward(self, obs: Tensor) -> dict[str, Tensor]:
         """What the module returns for observations [B, S], by name, or by number where it has no names."""
-        return _named(_Run(self, obs.device).method(self.root, "forward", [obs], {}))
+        return named(_Run(self, obs.device).method(self.root, "forward", [obs], {}))
 
     def tape(self, obs: Tensor) -> Tape | None:
         """The calls of one pass over `obs`; None where they depend on values or on the size of the batch."""
@@ -57,17 +60,8 @@ class Script(nn.Module):
         value = _Run(self, obs.device, recorder).method(self.root, "forward", [obs], {})
         if not recorder.straight:
             return None
-        outputs = {name: recorder.slots[id(tensor)] for name, tensor in _named(value).items()}
+        outputs = {name: recorder.slots[id(tensor)] for name, tensor in named(value).items()}
         return Tape(self.tensors, recorder.calls, len(recorder.kept), outputs)
-
-
-def _named(value: Any) -> dict[str, Tensor]:
-    if isinstance(value, Object):
-        value = value.fields
-    if isinstance(value, Tensor):
-        return {"0": value}
-    items = value.items() if isinstance(value, dict) else enumerate(value if isinstance(value, list | tuple) else ())
-    return {str(name): item for name, item in items if isinstance(item, Tensor)}
 
 
 class _Run:
@@ -76,6 +70,13 @@ class _Run:
     def __init__(self, script: Script, device: torch.device, recorder: Recorder | None = None) -> None:
         self.script, self.code, self.device, self.recorder = script, script.code, device, recorder
         self.env: dict[str, Any] = {}
+        self.left = STEPS
+
+    def spend(self, steps: int) -> None:
+        """Count steps: a loop over 10^12 numbers, or a list joined with itself forty times, is no network."""
+        self.left -= steps
+        if self.left < 0:
+            raise InputError(f"The program takes more than {STEPS:,} steps for one pass. {REMEDY}")
 
     # ---- functions -------------------------------------------------------------------------------------------------
 
@@ -101,6 +102,7 @@ class _Run:
     def block(self, statements: list[ast.stmt]) -> Any:
         """What a list of statements returns; _NOTHING where it does not."""
         for statement in statements:
+            self.spend(1)
             if isinstance(statement, ast.Return):
                 return None if statement.value is None else self.value(statement.value)
             if isinstance(statement, ast.Assign):
@@ -129,6 +131,7 @@ class _Run:
     def loop(self, statement: ast.For) -> Any:
         """``for i in range(n)``; the other kind of loop, which may not end, has no place in a network."""
         for number in self.value(statement.iter):
+            self.spend(1)
             self.assign(statement.target, number)
             result = self.block(statement.body)
             if result is not _NOTHING:
@@ -159,8 +162,10 @@ class _Run:
         if isinstance(node, ast.Attribute):
             return self.attribute(node)
         if isinstance(node, ast.Tuple):
+            self.spend(len(node.elts))
             return tuple(map(self.value, node.elts))
         if isinstance(node, ast.List):
+            self.spend(len(node.elts))
             return list(map(self.value, node.elts))
         if isinstance(node, ast.Dict):
             keys = [self.value(key) for key in node.keys if key is not None]
@@ -201,6 +206,7 @@ class _Run:
         if isinstance(value, Stored):
             return self.script.tensors[value]
         if isinstance(value, list | tuple):
+            self.spend(len(value))
             return type(value)(map(self.restored, value))
         if isinstance(value, dict):
             return {key: self.restored(item) for key, item in value.items()}
@@ -222,7 +228,8 @@ class _Run:
         if name == "getattr":
             return self.field(args[0], args[1])
         if name in NAMES:
-            return self.plain({"int": int, "float": float, "bool": bool, "str": str, "range": range}[name], *args)
+            makers = {"int": int, "float": float, "bool": bool, "str": str, "range": range}
+            return self.plain(makers[name], *(flat(*args) if name == "str" else args))
         if name is not None and name.startswith("torch."):
             return self.operator(name.removeprefix("torch."), args, kwargs)
         if name is not None and name.startswith("ops.prim."):
@@ -243,6 +250,7 @@ class _Run:
         if name == "device":
             return self.device
         if name == "tensor":
+            self.spend(entries_of(args[0]))
             made = self.traced(torch.tensor, [args[0]], {}, creates=True)
             return made if kwargs.get("dtype") is None else self.traced(operation("to"), [made, kwargs["dtype"]], {})
         given = [item for arg in args for item in (arg if isinstance(arg, list) else [arg])]
@@ -281,7 +289,10 @@ class _Run:
         """A Python value out of `args`; one that depends on a tensor's values is no matter of a tape."""
         if self.recorder is not None and function not in STEADY:
             self.recorder.straight &= not any(isinstance(arg, Tensor) for arg in args)
-        return function(*args)
+        result = function(*args)
+        if isinstance(result, list | str):
+            self.spend(len(result))
+        return result
 
 
 STEADY = (SCALAR_OPS["__is__"], SCALAR_OPS["__isnot__"], LISTS["append"], LISTS["warn"])

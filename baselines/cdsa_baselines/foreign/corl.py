@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml  # type: ignore[import-untyped,unused-ignore]
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,6 +41,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import parse_yaml
 
 __all__ = ["inspect", "load"]
 
@@ -231,8 +231,8 @@ def _config(path: Path) -> dict[str, Any]:
         return {}
     content = read_bytes(path)
     try:
-        values = yaml.safe_load(content)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        values = parse_yaml(content.decode("utf-8"))
+    except ValueError as error:
         raise InputError(f"{str(path)!r} cannot be read as YAML: {error}.") from error
     if not isinstance(values, dict):
         raise InputError(f"{str(path)!r} holds a YAML {type(values).__name__}, expected CORL's settings.")

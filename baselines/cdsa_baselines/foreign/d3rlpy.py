@@ -14,7 +14,6 @@ r"""Actors of d3rlpy (Seno and Imai, JMLR 23, 2022), versions 2.1 to 2.x; percep
 
 from __future__ import annotations
 
-import json
 import re
 import zipfile
 from pathlib import Path
@@ -40,6 +39,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import parse_json
 
 __all__ = ["inspect", "load"]
 
@@ -195,8 +195,8 @@ def _read_d3(path: Path) -> _File:
     if not re.match(r"2\.(?!0\b)\d", version):
         raise InputError(f"{str(path)!r} was saved by d3rlpy {version[:20]}, {READABLE}. {_export(path)}")
     try:
-        config = json.loads(content["config"])
-    except (ValueError, RecursionError) as error:
+        config = parse_json(content["config"])
+    except ValueError as error:
         raise InputError(f"The configuration in {str(path)!r} is not JSON: {error}.") from error
     if not isinstance(config, dict):
         raise InputError(f"The configuration in {str(path)!r} is a {type(config).__name__}, expected an object.")

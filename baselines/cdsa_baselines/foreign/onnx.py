@@ -11,7 +11,6 @@ since such a graph may treat its rows jointly. ``net.json`` beside the model may
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from cdsa_baselines._files import LIMIT, checkpoint_file
 from cdsa_baselines._layers import require_widths
+from cdsa_baselines.foreign._onnx_limits import ENDLESS, messages, packages, require_few, try_out
 from cdsa_baselines.foreign._program import chosen, first_line, program_policy, read_sidecar
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
@@ -62,7 +62,7 @@ class _Session(nn.Module):
         self._open()
 
     def _open(self) -> None:
-        onnxruntime = _packages()[1]
+        onnxruntime = packages()[1]
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
         options.log_severity_level = 4  # what goes wrong is raised as well
@@ -105,6 +105,7 @@ def load(checkpoint: Path | None, task: Task) -> Policy:
     if model.obs_dim is not None and model.obs_dim != task.obs_dim or action_dim not in (None, task.action_dim):
         require_widths(path, model.obs_dim or task.obs_dim, action_dim or task.action_dim, task)
     try:
+        try_out(model.content, model.input_name, (model.batch or 2, task.obs_dim))
         session = _Session(model.content, model.input_name, list(model.outputs), by_row=model.batch == 1)
     except InputError:
         raise
@@ -140,20 +141,8 @@ def inspect(path: Path) -> Inspection | None:
     )
 
 
-def _packages() -> tuple[Any, Any]:
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise InputError(
-            "Baseline 'onnx' needs onnx and onnxruntime, which are not installed. Install them: "
-            "pip install 'cdsa-lightning[onnx]'"
-        ) from error
-    return onnx, onnxruntime
-
-
 def _read(path: Path) -> _Model:
-    onnx, source = _packages()[0], repr(str(path))
+    onnx, source = packages()[0], repr(str(path))
     if path.stat().st_size > LIMIT:
         raise InputError(f"{source} holds {path.stat().st_size:,} bytes, more than the limit of {LIMIT:,}.")
     try:
@@ -166,7 +155,8 @@ def _read(path: Path) -> _Model:
     model.DiscardUnknownFields()
     for extra in ("metadata_props", "training_info"):
         model.ClearField(extra)
-    parts = list(_messages(model))
+    parts = list(messages(model))
+    require_few(model, source)
     operators = _require_standard(onnx, model, [part for part in parts if isinstance(part, onnx.NodeProto)], source)
     room = LIMIT
     for tensor in (part for part in parts if isinstance(part, onnx.TensorProto)):
@@ -187,19 +177,12 @@ def _read(path: Path) -> _Model:
     return _Model(model.SerializeToString(), name, batch, obs_dim, widths, details)
 
 
-def _messages(message: Any) -> Iterator[Any]:
-    """`message` and all messages inside it: graphs in attributes, bodies of functions, tensors anywhere."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for part in [value] if hasattr(value, "ListFields") else value:
-                yield from _messages(part)
-
-
 def _require_standard(onnx: Any, model: Any, nodes: list[Any], source: str) -> set[str]:
     """The operators used; refuses those that are not the standard's, nor defined in the file itself by such."""
     own = {(function.domain, function.name) for function in model.functions}
     for node in nodes:
+        if node.op_type in ENDLESS:
+            raise InputError(f"{source} was refused: it repeats parts of itself ({node.op_type}). Export it unrolled.")
         if node.op_type in RANDOM:
             raise InputError(f"{source} draws random numbers ({node.op_type}). Export the deterministic network alone.")
         if node.domain not in DOMAINS and (node.domain, node.op_type) not in own:

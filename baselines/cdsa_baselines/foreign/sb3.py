@@ -19,7 +19,6 @@ beside ``agent.zip``:
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -39,6 +38,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import parse_json
 
 __all__ = ["inspect", "load"]
 
@@ -164,8 +164,8 @@ def _algorithm(agent: _Agent) -> str:
 
 def _plain_values(content: bytes, path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        data = parse_json(content)
+    except ValueError as error:
         raise InputError(f"'data' in {str(path)!r} is not JSON: {error}.") from error
     if not isinstance(data, dict):
         raise InputError(f"'data' in {str(path)!r} holds a JSON {type(data).__name__}, expected an object.")

@@ -11,7 +11,6 @@ the network, see `cdsa_baselines.foreign._program`.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -149,7 +148,7 @@ def _payloads(members: dict[str, bytes], name: str, kind: str, source: str) -> d
     saved = f"{folder}{name}.pt"
     if saved in members:  # PyTorch 2.8 wrote a state dict.
         return read_state_dict(members[saved], f"{saved!r} in {source}")
-    config = json.loads(members[f"{folder}{name}_{kind}_config.json"])["config"]
+    config = parse_json(members[f"{folder}{name}_{kind}_config.json"], f"the configuration in {source}")["config"]
     contents = {key.removeprefix(folder): content for key, content in members.items() if key.startswith(folder)}
     storages = Storages(contents, room(sum(map(len, contents.values()))))
     tensors = {}
@@ -212,8 +211,9 @@ def _output_names(module: dict[str, Any], count: int) -> list[str]:
     """Keys of a dictionary, entries of a named tuple, else numbers."""
     numbers = [str(number) for number in range(count)]
     signature = module["module_call_graph"][0]["signature"]
-    spec = json.loads(signature["out_spec"])[1]
-    names = json.loads(spec["context"]) if spec["type"] in ("builtins.dict", "collections.OrderedDict") else []
+    spec = parse_json(signature["out_spec"], "its outputs")[1]
+    named = spec["type"] in ("builtins.dict", "collections.OrderedDict")
+    names = parse_json(spec["context"], "its outputs") if named else []
     if str(spec["type"]) in module.get("treespec_namedtuple_fields", {}):
         names = module["treespec_namedtuple_fields"][spec["type"]]["field_names"]
     return [str(name) for name in names] if len(set(map(str, names))) == count else numbers

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from cdsa_baselines._files import checkpoint_file
 from cdsa_baselines._layers import require_widths
 from cdsa_baselines.foreign._archive import read_archive, torch_root
-from cdsa_baselines.foreign._program import chosen, program_policy, read_sidecar, shapes_of
+from cdsa_baselines.foreign._program import ROOM, chosen, program_policy, read_sidecar, shapes_of
 from cdsa_baselines.foreign._script import Code
 from cdsa_baselines.foreign._script_data import Object, read_values
 from cdsa_baselines.foreign._script_run import Script
 from cdsa_baselines.foreign._tape import Tape
+from cdsa_lightning.allowance import Allowance
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
@@ -136,7 +137,8 @@ def _shapes(script: Script) -> tuple[int | None, dict[str, int]]:
 def _taped(script: Script, obs_dim: int) -> nn.Module:
     """`script` as a tape, where it is one."""
     try:
-        with torch.inference_mode():
+        weights = sum(tensor.numel() for tensor in script.tensors.buffers())
+        with torch.inference_mode(), Allowance(ROOM + 16 * weights):
             tape = script.tape(torch.zeros(2, obs_dim))
             probes = [torch.linspace(-2, 2, rows * obs_dim).view(rows, -1) for rows in (1, 3)]
             if tape is not None and all(_agree(script, tape, obs) for obs in probes):
