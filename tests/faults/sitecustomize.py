@@ -1,7 +1,8 @@
 """Python imports this by itself in every program that `killing` starts: it ends them at their n-th step of writing.
 
 A step is an opening for writing, a renaming, a removal or a new folder under FAULT_ROOT; the kernel's own kill comes
-FAULT_DELAY seconds later, or at once. Without FAULT_STEP the steps are only counted, a byte each in FAULT_COUNT.
+FAULT_DELAY seconds later, or at once. Without FAULT_STEP the steps are only counted, a byte each in FAULT_COUNT. Where
+FAULT_ERRNO is set, the disk answers that from the n-th step on, and the program lives.
 """
 
 import os
@@ -14,6 +15,7 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _STEPS = ("os.rename", "os.remove", "os.mkdir", "os.rmdir")
 _root, _count = os.environ.get("FAULT_ROOT"), os.environ.get("FAULT_COUNT")
 _step, _delay = int(os.environ.get("FAULT_STEP", "0")), float(os.environ.get("FAULT_DELAY", "0"))
+_errno = int(os.environ.get("FAULT_ERRNO", "0"))
 # The first program leads the group; its workers have sessions of their own.
 _group = int(os.environ.setdefault("FAULT_GROUP", str(os.getpid())))
 
@@ -39,7 +41,9 @@ def _watch(event, args):
     file = os.open(_count, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(file, b".")
     os.close(file)
-    if _step and os.path.getsize(_count) == _step:
+    if _errno and os.path.getsize(_count) >= _step and event != "os.remove":
+        raise OSError(_errno, os.strerror(_errno), path)
+    if _step and not _errno and os.path.getsize(_count) == _step:
         threading.Thread(target=_kill).start() if _delay else _kill()
 
 
