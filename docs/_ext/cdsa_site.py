@@ -19,6 +19,7 @@ class CommandReference(SphinxDirective):
     """Every command and its options, in the order of ``cdsa --help``."""
 
     def run(self) -> list[nodes.Node]:
+        self.env.note_reread()  # it depends on the code, which Sphinx does not watch
         lines = [line for parser in every_parser() for line in _section(parser)]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
@@ -27,11 +28,11 @@ def _section(parser: Parser) -> list[str]:
     command, _, asked = parser.words.partition(" ")
     if asked:
         name = asked.rpartition(".")[2]
-        (about,) = parser.groups
-        lines = [f"### {name}", "", f"{about}. `{asked.partition('=')[2]}`", ""]
+        lines = [f"### {name}", "", f"{next(iter(parser.groups))}. `{asked.partition('=')[2]}`", ""]
         program = f"cdsa fit {name}"
     else:
-        lines = [f"## cdsa {command}", "", f"{COMMANDS[command][1].capitalize()}.", ""]
+        about = COMMANDS[command][1]
+        lines = [f"## cdsa {command}", "", f"{about[0].upper()}{about[1:]}.", ""]
         program = f"cdsa {command}"
     lines += [f"```{{program}} {program}", "```", ""]
     for title, options in parser.groups.items():
