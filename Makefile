@@ -1,21 +1,24 @@
 # Two commands do everything on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
 PYTHON ?= python3.11
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 BIN := $(abspath $(VENV))/bin
 STAMP := $(VENV)/.installed
 DEMO ?= runs-demo
 # The networks are small: one thread per process is fastest, two fight each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo install lint types test slow browser docs clean
+.PHONY: help demo install lint types test test-lowest slow browser docs wheel clean
 
 help:
 	@echo "make demo    install, then collect, fit, evaluate and draw on the embedded Risky PointMass world"
 	@echo "make test    install, then lint, types and tests"
+	@echo "make test-lowest  the tests under the lowest versions that pyproject.toml allows (gigabytes: torch with CUDA)"
 	@echo "make slow    the long tests"
 	@echo "make browser the tests of the dashboard and of the documentation in headless Chromium"
 	@echo "make docs    the documentation site, in docs/_build"
-	@echo "make clean   remove the virtual environment and the demo's runs"
+	@echo "make wheel   build the wheel, install it alone and run it"
+	@echo "make clean   remove the virtual environments and the demo's runs"
 
 install: $(STAMP)
 
@@ -41,6 +44,13 @@ types: $(STAMP)
 test: lint types
 	$(BIN)/python -m pytest
 
+# What pyproject.toml names comes as old as it allows, what that in turn needs as new as fits.
+test-lowest:
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[dev]"
+	PATH="$(abspath $(LOWEST))/bin:$$PATH" $(LOWEST)/bin/python -m pytest
+
 slow: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,sb3]"
 	$(BIN)/python -m pytest -m slow
@@ -54,5 +64,8 @@ docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . docs/_build
 
+wheel:
+	PYTHON=$(PYTHON) .ci/wheel
+
 clean:
-	rm -rf $(VENV) $(DEMO) docs/_build
+	rm -rf $(VENV) $(LOWEST) $(DEMO) docs/_build
