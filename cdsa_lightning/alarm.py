@@ -31,10 +31,10 @@ class Alarm:
     Args:
         window: n, observations looked back upon.
         alpha: An action is unusual where its p-value is below; .01 at least, as fine as the data's quantiles are kept.
-        false_alarms: At most so many alarms per observation while the actions are independent draws from the data.
-            Neighbouring steps of an episode are alike, which makes alarms come in fewer and longer bursts, and more of
-            them: thin such a stream (observe every tenth step) or ask for a lower rate.
+        false_alarms: At most so many alarms per observation that counts, for independent draws from the data.
+            Neighbouring steps of an episode are alike, and raise more (docs/results.md): let every tenth count.
         rows: m, rows of data on which the corrector was measured.
+        every: Only every so many-th observation counts.
 
     Raises:
         InputError: a number out of range, or a window too short for so low a rate.
@@ -44,14 +44,15 @@ class Alarm:
     alpha: float = 0.05
     false_alarms: float = 1e-6
     rows: int = 10_000
+    every: int = 1
 
     def __post_init__(self) -> None:
         if not 0.01 <= self.alpha < 0.5:
             raise InputError(f"alpha must lie in [.01, .5): the data's quantiles are kept to 1 %, got {self.alpha}.")
-        if self.window < 1 or self.rows < 1 or not 0 < self.false_alarms < 1:
+        if min(self.window, self.rows, self.every) < 1 or not 0 < self.false_alarms < 1:
             raise InputError(
-                "window and rows must be at least 1 and false_alarms in (0, 1), got "
-                f"{self.window}, {self.rows} and {self.false_alarms}."
+                "window, rows and every must be at least 1 and false_alarms in (0, 1), got "
+                f"{self.window}, {self.rows}, {self.every} and {self.false_alarms}."
             )
         if self.threshold > self.window:
             raise InputError(
@@ -96,7 +97,7 @@ class Window:
     def clear(self) -> None:
         """As new."""
         self.ring, self.at = np.zeros(self.alarm.window, dtype=np.int64), 0
-        self.filled, self.unusual, self.on = 0, 0, False
+        self.seen, self.filled, self.unusual, self.on = 0, 0, 0, False
 
     def add(self, unusual: np.ndarray) -> int:
         """Look at further observations, in their order.
@@ -108,6 +109,9 @@ class Window:
             How many alarms began.
         """
         begun, size = 0, self.alarm.window
+        if self.alarm.every > 1:
+            first, self.seen = -self.seen % self.alarm.every, self.seen + len(unusual)
+            unusual = unusual[first :: self.alarm.every]
         if len(unusual) == 1:  # without arrays it is ten times as fast
             return self._add_one(int(unusual[0]), size)
         for start in range(0, len(unusual), size):

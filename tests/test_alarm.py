@@ -49,6 +49,15 @@ def test_one_by_one_or_together_is_the_same():
     assert single.unusual == unusual[-20:].sum()
 
 
+@pytest.mark.parametrize("batch", [1, 7, 3_000])
+def test_every_third_observation_counts_however_they_come(batch):
+    unusual = np.random.default_rng(3).random(3_000) < 0.3
+    thinned, plain = (Window(Alarm(window=50, alpha=0.2, false_alarms=0.005, every=every)) for every in (3, 1))
+    begun = sum(thinned.add(unusual[i : i + batch]) for i in range(0, len(unusual), batch))
+    assert begun == plain.add(unusual[::3]) > 0
+    assert thinned.unusual == plain.unusual == unusual[::3][-50:].sum()
+
+
 def test_an_alarm_goes_off_in_a_window_that_is_not_full_yet():
     window = Window(Alarm(window=1000, alpha=0.05, false_alarms=1e-6))
     assert window.add(np.ones(window.alarm.threshold - 1, bool)) == 0
@@ -60,7 +69,7 @@ def test_an_alarm_goes_off_in_a_window_that_is_not_full_yet():
     "values, text",
     [
         ({"alpha": 0.001}, r"alpha must lie in \[.01, .5\)"),
-        ({"window": 0}, "window and rows must be at least 1"),
+        ({"window": 0}, "window, rows and every must be at least 1"),
         ({"false_alarms": 1.0}, r"false_alarms in \(0, 1\)"),
         ({"window": 3}, "A window of 3 observations cannot tell one false alarm in 1e"),
     ],
