@@ -66,7 +66,7 @@ def inspect_run(path: Path, run_name: str, standardised: bool = False) -> Inspec
         InputError: it is one, but its record of the data or of its settings is damaged.
     """
     try:
-        checkpoint = read_checkpoint(path) if zipfile.is_zipfile(path) else {}
+        checkpoint = read_checkpoint(path) if path.is_file() and zipfile.is_zipfile(path) else {}
     except Exception:  # Any file may be asked about, and a damaged or hostile one can make the parsers raise anything.
         return None
     if checkpoint.get("run_name") != run_name:

@@ -77,9 +77,10 @@ def read_bytes(path: str | Path, limit: int = TEXT) -> bytes:
         ValueError: it holds more than `limit` bytes.
     """
     with regular_file(path) as file:
-        if os.fstat(file.fileno()).st_size > limit:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
             raise ValueError(f"it holds more than {limit:,} bytes")
-        return file.read(limit)
+        return file.read(size)  # the limit instead would be taken from memory at once
 
 
 def read_text(path: str | Path, limit: int = TEXT) -> str:

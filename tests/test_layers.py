@@ -78,6 +78,7 @@ LAYERS = {
 """Part of cdsa_lightning -> layer."""
 
 BESIDE = {
+    "checkpoints": {"data"},
     "core": {"errors", "files", "untrusted"},
     "torch_files": {"storages", "untrusted"},
     "files": {"errors"},

@@ -1,0 +1,43 @@
+"""Readers against attacks and damage, each in processes of its own: read or InputError, within memory and time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fuzz.readers import READERS
+
+SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
+"""Of damage for each reader; the attacks come first, however long they take."""
+
+
+def fuzz(name, *options):
+    """What the worker tells of one reader."""
+    tests = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(tests), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "fuzz.worker", name, *options]
+    done = subprocess.run(command, env=environment, cwd=tests, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+def wrong(told):
+    return [f"{one['index']} {one['input']}: {one['wrong']}" for one in told["told"] if one["wrong"]]
+
+
+@pytest.mark.parametrize("name", ["coefficients", "mlp .safetensors"])
+def test_a_hundred_hostile_inputs_are_read_or_refused(name):
+    told = fuzz(name, "--count", "100")
+    assert wrong(told) == []
+    assert told["read"] + told["refused"] == 100 and told["refused"] > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", READERS)
+def test_hostile_inputs_are_read_or_refused(name):
+    told = fuzz(name, "--seconds", str(SECONDS))
+    assert wrong(told) == []
+    assert told["refused"] > 0

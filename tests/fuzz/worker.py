@@ -1,0 +1,256 @@
+"""Feeds a reader with inputs, in processes that may die, and tells what came of each: python -m fuzz.worker READER.
+
+An input is a number: it says which attack, or which damage, is done to which file of a valid set. A child process works
+through the numbers, under a limit on its memory and with an ear on what Python reports of itself (audit events); this
+process watches it. A child that dies or hangs is told by the number that it was at, and the next one goes on after it.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import mmap
+import os
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+from fuzz.mutations import generator, mutated
+
+CONSTANT = 512 << 20
+"""Bytes that a child may take beyond what it had before, however small its input."""
+FACTOR = 64
+"""Bytes that it may take besides, for each byte of its input."""
+CPU_SECONDS, IDLE_SECONDS = 30, 15
+BATCH = 500
+SUSPECT = (
+    *("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen"),
+    *("socket.connect", "socket.getaddrinfo", "socket.bind", "urllib.Request", "webbrowser.open"),
+)
+NO_MEMORY = ("unable to allocate", "can't allocate", "cannot allocate", "bad_alloc", "not enough memory",
+             "malloc of size", "memory allocation", "std::length_error", "realloc of size")  # fmt: skip
+
+
+class Events:
+    """What Python said that it was about to do, while somebody listens."""
+
+    def __init__(self):
+        self.listening, self.heard = False, []
+
+    def __call__(self, event, args):
+        if not self.listening:
+            return
+        opened = str(args[0]) if event == "open" else ""
+        if event in SUSPECT or opened.startswith("/etc/passwd"):
+            self.heard.append(f"{event} {str(args)[:120]}")
+
+
+EVENTS = Events()
+
+
+class Shared:
+    """Four numbers that a child and its parent both see: at which input, how many read, refused, and peak memory."""
+
+    def __init__(self):
+        self.memory = mmap.mmap(-1, 4096)
+
+    def __getitem__(self, place):
+        return struct.unpack_from("<q", self.memory, 8 * place)[0]
+
+    def __setitem__(self, place, value):
+        struct.pack_into("<q", self.memory, 8 * place, value)
+
+
+AT, READ, REFUSED, PEAK = range(4)
+
+
+def memory(field):
+    """VmSize, VmRSS or VmHWM of this process in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition(f"{field}:")[2].split()[0]) << 10
+
+
+def prepare(reader, folder, seed, index):
+    """Do to `folder` what input `index` stands for; returns its name and how many bytes are there."""
+    attacks = reader.attack_list()
+    main = reader.path(folder)
+    if index < len(attacks):
+        column, attack = attacks[index]
+        name = f"{column}: {attack.__name__}"
+        attack(folder, main)
+    else:
+        rng = generator(reader.name, seed, index)
+        names = reader.files(folder)
+        for victim in rng.sample(names, min(len(names), rng.choice((1, 1, 1, 2)))):
+            other = (folder / rng.choice(names)).read_bytes()
+            content = mutated(victim, (folder / victim).read_bytes(), rng, other)
+            (folder / victim).write_bytes(content)
+        name = "damage"
+    return name, sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
+
+
+def attempt(reader, path, home, size):
+    """Read one input; (outcome, what is wrong)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before, EVENTS.heard = memory("VmRSS"), []
+    room = CONSTANT + FACTOR * size
+    resource.setrlimit(resource.RLIMIT_AS, (memory("VmSize") + room, resource.RLIM_INFINITY))
+    EVENTS.listening = True
+    wrong, outcome = "", "read"
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            reader.read(path)
+    except BaseException as error:  # whatever comes is what is asked for
+        outcome, wrong = judge(error)
+    finally:
+        EVENTS.listening = False
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    grown = memory("VmHWM") - before
+    if EVENTS.heard:
+        wrong = f"event: {EVENTS.heard[0]}"
+    elif (home / "marker").exists():
+        wrong = "code was executed"
+        (home / "marker").unlink()
+    elif grown > room:
+        wrong = f"memory: {grown >> 20} MiB for {size} bytes"
+    return outcome, wrong, grown
+
+
+def judge(error):
+    from cdsa_lightning.errors import InputError
+
+    chain, link = [], error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    if isinstance(error, MemoryError) or any(_memory(link) for link in chain):
+        return "error", f"memory: {type(chain[-1]).__name__} {str(chain[-1])[:80]} {where(chain[-1])}"
+    if isinstance(error, InputError):
+        return "refused", ""
+    return "error", f"{type(error).__name__} {where(error)}: {str(error)[:160]}"
+
+
+def _memory(link):
+    return isinstance(link, MemoryError) or any(words in str(link).lower() for words in NO_MEMORY)
+
+
+def where(error):
+    """The innermost line of the project that it passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "cdsa_" in frame.filename]
+    return f"at {Path(own[-1].filename).name}:{own[-1].name}" if own else ""
+
+
+def work(reader, home, seed, first, last, until, shared, told):
+    """In the child: the inputs from `first` on."""
+    warnings.simplefilter("ignore")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1), os.dup2(null, 2)
+    for index in range(first, last):
+        if until and time.monotonic() > until and index >= len(reader.attack_list()):
+            break
+        shared[AT] = index
+        folder = home / "work"
+        shutil.copytree(home / "seed", folder)
+        name, size = prepare(reader, folder, seed, index)
+        outcome, wrong, grown = attempt(reader, reader.path(folder), home, size)
+        shutil.rmtree(folder)
+        shared[PEAK] = max(shared[PEAK], grown)
+        if outcome != "error":
+            shared[READ if outcome == "read" else REFUSED] += 1
+        if wrong or index < len(reader.attack_list()):
+            told.write(json.dumps({"index": index, "input": name, "outcome": outcome, "wrong": wrong}) + "\n")
+            told.flush()
+    else:
+        shared[AT] = last
+        return
+    shared[AT] = -1
+
+
+def cpu(pid):
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def watch(pid, shared):
+    """Wait for the child; why it ended: "" where it did by itself."""
+    at, since, used = -2, 0.0, 0.0
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return f"crash: {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else ""
+        if shared[AT] != at:
+            at, since, used = shared[AT], time.monotonic(), cpu(pid)
+        elif (busy := cpu(pid) - used) > CPU_SECONDS or time.monotonic() - since > max(IDLE_SECONDS, 50 * busy):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return "hang"
+        time.sleep(0.01)
+
+
+def fuzz(reader, home, seed, first, count, seconds):
+    """All inputs from `first` on: `count` of them, or as many as `seconds` allow, the attacks in any case."""
+    shared, told, began = Shared(), home / "told", time.monotonic()
+    until = began + seconds if seconds else 0
+    end = first + count if count else sys.maxsize
+    deaths, index = [], first
+    while index < end:
+        last = min(index + BATCH, end)
+        pid = os.fork()
+        if not pid:
+            with told.open("a") as file:
+                try:
+                    work(reader, home, seed, index, last, until, shared, file)
+                except BaseException:  # the harness itself
+                    file.write(json.dumps({"index": shared[AT], "wrong": "harness: " + traceback.format_exc()}) + "\n")
+                    file.flush()
+                    os._exit(1)
+            os._exit(0)
+        why = watch(pid, shared)
+        if why:
+            deaths.append({"index": shared[AT], "input": "", "outcome": "died", "wrong": why})
+            shutil.rmtree(home / "work", ignore_errors=True)
+        if shared[AT] < 0 or (until and time.monotonic() > until + 60):
+            break
+        index = shared[AT] + 1 if why else last
+    lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
+    counts = {"read": shared[READ], "refused": shared[REFUSED], "died": len(deaths), "peak": shared[PEAK]}
+    return {"reader": reader.name, **counts, "seconds": time.monotonic() - began, "told": lines + deaths}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("reader")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        os.environ.update(FUZZ_MARKER=str(home / "marker"), MINARI_DATASETS_PATH=str(home / "work" / "store"))
+        from fuzz.readers import READERS
+
+        reader = READERS[options.reader]
+        (home / "seed").mkdir()
+        reader.make(home / "seed")
+        shutil.copytree(home / "seed", home / "work")
+        reader.read(reader.path(home / "work"))  # what is damaged below is good, and all is imported
+        shutil.rmtree(home / "work")
+        sys.addaudithook(EVENTS)
+        print(json.dumps(fuzz(reader, home, options.seed, options.first, options.count, options.seconds)))
+
+
+if __name__ == "__main__":
+    main()
