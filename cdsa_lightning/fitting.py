@@ -176,9 +176,9 @@ def ending(left: Callable[[], str]) -> Iterator[None]:
         text = _os_error(error) if isinstance(error, OSError) else str(error)
         raise InputError(f"{text}{left()}") from error
     except (MemoryError, RuntimeError) as error:
-        if (text := explained(error)) is None:
+        if (reason := explained(error)) is None:
             raise
-        raise InputError(f"{text}{left()}") from error
+        raise InputError(f"{reason}{left()}") from error
     except SIGTERMException:
         # Lightning has finished the step and would end with 0, which a scheduler takes for success.
         print(f"cdsa: terminated.{left()}", file=sys.stderr)
