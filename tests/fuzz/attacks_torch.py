@@ -49,7 +49,7 @@ def storage(entries):
 
 
 def long(number):
-    content = number.to_bytes(16, "little")
+    content = number.to_bytes(16, "little", signed=True)
     return b"\x8a\x10" + content
 
 
