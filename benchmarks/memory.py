@@ -10,8 +10,7 @@ what does not.
 
 `train`: wall and CPU time of a gradient step of the corrector (robust preset), from memory, from a file in the page
 cache, and from a file that is thrown out of it before every chunk of 20 steps: as if it were many times larger than
-memory. `limited` may take a third of the table's size beyond what the program itself takes (RLIMIT_DATA), which the
-held table does not survive. Each in a process of its own, in turns; medians.
+memory. Each in a process of its own, in turns; medians.
 """
 
 import argparse
@@ -121,14 +120,14 @@ def load(options):
 
 
 FIT = """
-import ctypes, json, os, resource, sys, time
+import ctypes, json, os, sys, time
 import torch
 from lightning import Callback, Trainer
 from cdsa_lightning.data import TransitionData
 from cdsa_lightning.training import CDSAModule
-how, source, folder, steps, seeds, limit = sys.argv[1:]
+how, source, folder, steps, seeds = sys.argv[1:]
 torch.set_num_threads(1)
-data = TransitionData("gym:Hopper-v5", source, memory_map=None if how.startswith("held") else folder)
+data = TransitionData("gym:Hopper-v5", source, memory_map=None if how == "held" else folder)
 libc = ctypes.CDLL(None, use_errno=True)
 def lines():
     return dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -151,9 +150,6 @@ watch, module = Watch(), CDSAModule("robust", seeds=range(int(seeds)))
 module.on_train_end = lambda: None
 options = dict(accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False)
 trainer = Trainer(max_steps=int(steps), callbacks=[watch], enable_model_summary=False, **options)
-if how.endswith("limited"):
-    now = int(lines()["VmData"].split()[0]) * 1024
-    resource.setrlimit(resource.RLIMIT_DATA, (now + int(limit), now + int(limit)))
 trainer.fit(module, data)
 print(json.dumps([*watch.found, int(lines()["RssAnon"].split()[0]) * 1024]))
 """
@@ -164,7 +160,7 @@ def train(options):
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         os.environ["MINARI_DATASETS_PATH"] = name
         source = write_source("hdf5", options.transitions, Path(name))
-        given = [source, f"{name}/maps", str(options.steps), str(options.seeds), str(size // 3)]
+        given = [source, f"{name}/maps", str(options.steps), str(options.seeds)]
 
         def run(how):
             return subprocess.run([sys.executable, "-c", FIT, how, *given], capture_output=True, text=True, cwd=name)
@@ -173,19 +169,17 @@ def train(options):
         print(f"{options.transitions:,} transitions, table {size / 1e9:.2f} GB; {options.seeds} seeds")
         if made.returncode:
             sys.exit(made.stderr)
-        for how in ("held", "warm", "cold", "limited") * options.repeats:
+        for how in ("held", "warm", "cold") * options.repeats:
             done = run(how)
             if done.returncode:
                 sys.exit(done.stderr)
             found.setdefault(how, []).append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"{how}: {found[how][-1][0] * 1e3:.1f} ms a step, CPU {found[how][-1][1] * 1e3:.1f}", flush=True)
         wall, cpu = (statistics.median(row[i] for row in found["held"]) for i in (0, 1))
         for how, rows in found.items():
             step, used, own = (statistics.median(column) for column in zip(*rows, strict=True))
             ratio = f"{step / wall:.2f}x (CPU {used / cpu:.2f}x) a step from memory"
             print(f"{how:>8} {step * 1e3:6.1f} ms a step, {1 / step:6.1f} steps/s, {ratio}; own {own / 2**20:.0f} MiB")
-        refused = run("held-limited")
-        last = (refused.stderr.strip().splitlines() or ["nothing"])[-1]
-        print(f"held, limited: {'survived' if refused.returncode == 0 else last[:200]}")
 
 
 def main():
