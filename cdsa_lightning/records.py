@@ -145,7 +145,9 @@ def load(directory: Path | str) -> Report:
 def _verify(directory: Path, said: Mapping[str, Any]) -> None:
     """See that the other files are those that the report was written with; earlier reports do not say."""
     wanted = said.get("files")
-    for name in (_PARQUET, _TRACES) if isinstance(wanted, dict) else ():
+    if not isinstance(wanted, dict):
+        return
+    for name in (_PARQUET, _TRACES):
         if _read(directory / name, digest_of, ()) != wanted.get(name):
             raise InputError(f"{directory / name} is damaged: {_JSON} was written with another one. Evaluate again.")
 

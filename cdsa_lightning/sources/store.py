@@ -136,11 +136,11 @@ def write_dataset(
     build.mkdir(parents=True)
     try:
         _fill(build / "data", dataset_id, episodes, (low, high), facts, obs_dim, env_spec, data_format)
-        _move_into_place(build, path)
+        _name_namespace(dataset_id)
+        _move_into_place(build, path)  # last: where the data set is, all is done
     except BaseException:
         shutil.rmtree(build, ignore_errors=True)
         raise
-    _name_namespace(dataset_id)
     return path
 
 
@@ -250,5 +250,8 @@ def _name_namespace(dataset_id: str) -> None:
         marker = folder / "namespace_metadata.json"
         if not marker.exists():
             place = marker.with_name(f".{marker.name}.partial")
-            place.write_text("{}")
-            place.replace(marker)
+            try:
+                place.write_text("{}")
+                place.replace(marker)
+            finally:
+                place.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ The disk answers through an audit hook (`sitecustomize`), which binds the superu
 from __future__ import annotations
 
 import errno
+import shutil
 
 import numpy as np
 import pytest
@@ -56,10 +57,13 @@ def refused(command, root, step, number):
     process = start(words(command, root), root, step=step, errno=number)
     process.join(PATIENCE)
     said = log(root)
-    assert process.exitcode == 2, said
     assert "Traceback" not in said
-    (line,) = (line for line in said.splitlines() if line.startswith("cdsa: error: "))
-    assert ERRORS[number] in line
+    if process.exitcode == 1:  # a cell that could not be written; the others would go on
+        assert command == "benchmark" and ERRORS[number] in said.partition("failed")[2]
+    else:
+        assert process.exitcode == 2, said
+        (line,) = (line for line in said.splitlines() if line.startswith("cdsa: error: "))
+        assert ERRORS[number] in line
     root.with_suffix(".log").unlink()
     return said
 
@@ -77,7 +81,9 @@ def test_a_read_only_folder_is_told_and_nothing_is_left(command, root):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_disk_that_fills_up_at_any_moment_costs_nothing_that_was_there(command, root):
-    finish(words(command if command != "dashboard" else "evaluate", root), root)
+    if command == "dashboard":
+        finish(words("evaluate", root)[:-2], root)
+    finish(words(command, root), root)
     steps = root.with_suffix(".count").stat().st_size
     root.with_suffix(".log").unlink()
     for folder in ("out", "store"):  # what was made goes aside, so that it is made again
@@ -88,3 +94,5 @@ def test_a_disk_that_fills_up_at_any_moment_costs_nothing_that_was_there(command
         refused(command, root, int(step), errno.ENOSPC)
         assert before.items() <= content(root).items()
         assert not list(root.rglob("*.partial"))
+        for folder in ("out", "store"):
+            shutil.rmtree(root / folder, ignore_errors=True)
