@@ -209,7 +209,9 @@ def _show(found: list[Latency]) -> None:
 
     first, sizes = found[0], list(found[0].microseconds)
     shown = table(
-        "Median of one call, and how many times faster than the first line", "", *(f"batch {n}" for n in sizes)
+        "CPU time of one call (median), and how many times faster than the first line",
+        "",
+        *(f"batch {n}" for n in sizes),
     )
     for one in found:
         cells = [f"{one.microseconds[n]:.0f} us  {first.microseconds[n] / one.microseconds[n]:.1f}x" for n in sizes]

@@ -1,7 +1,8 @@
 """How long one call takes, file by file, beside PyTorch without an export: medians of calls that take turns.
 
 Every way is asked some times in a row, then the next, round after round, so that what else the machine does falls on
-all alike; the ratios of one run count.
+all alike. What is counted is this process's own time: where others wait for the same core, a clock on the wall would
+charge the longer calls with their turns.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Latency:
 
     Attributes:
         name: What is asked, for instance ``onnx (onnxruntime)``.
-        microseconds: Median of one call, by batch size.
+        microseconds: Median CPU time of one call, by batch size.
     """
 
     name: str
@@ -73,8 +74,8 @@ def _medians(calls: Sequence[Callable[[], Any]]) -> list[float]:
             break
         for call, times in zip(calls, taken, strict=True):
             for repeat in range(_IN_A_ROW):
-                start = time.perf_counter()
+                start = time.process_time()
                 call()
                 if repeat:  # the first after another one finds the caches cold
-                    times.append(time.perf_counter() - start)
+                    times.append(time.process_time() - start)
     return [statistics.median(times) for times in taken]
