@@ -31,14 +31,16 @@ def affine(weight: torch.Tensor, bias: torch.Tensor) -> StackedMLP:
     return net
 
 
-def gaussian_corrector(mean: float, std: float, sigmas: tuple[float, ...], seeds: int = 1, **options) -> Corrector:
-    """Exact scores of a | s ~ N(mean, std^2) at each sigma and of s ~ N(0, 1); I(s, s') = (s' - s)[:A].
+def gaussian_corrector(
+    mean: float, std: float, sigmas: tuple[float, ...], seeds: int = 1, gain: float = 0.0, **options
+) -> Corrector:
+    """Exact scores of a | s ~ N(mean + gain s[:A], std^2) at each sigma and of s ~ N(0, 1); I(s, s') = (s' - s)[:A].
 
     All in the networks' own units; `options` go to `random_corrector`.
     """
     corrector = random_corrector(seeds, action_sigmas=sigmas, **options)
     nets, settings = corrector.networks, corrector.networks.settings
-    pick_action = torch.cat((torch.zeros(OBS, ACTION), torch.eye(ACTION)))
+    pick_action = torch.cat((-gain * torch.eye(OBS, ACTION), torch.eye(ACTION)))
     weights, biases = [], []
     for sigma in sigmas:
         slope = -1 / (std**2 + sigma**2) * (-sigma if settings.predict == "noise" else 1)

@@ -13,27 +13,27 @@ from cdsa_lightning.rollout import Episodes, NoisyPolicy, Trace
 from cdsa_lightning.sources import Transitions
 from known_networks import ACTION, OBS, gaussian_corrector
 
-MEAN, STD, SIGMA, ROWS = 0.5, 0.3, 0.4, 4000
+MEAN, STD, GAIN, SIGMA, ROWS = 0.5, 0.3, 1.0, 0.4, 4000
 NONE, STEP = Coefficients.none(), Coefficients(k1=1.0, units="sigma2", a2="off")
 
 
-def gaussian_data(rows=2 * ROWS, seed=0):
-    """a ~ N(MEAN, STD^2), s ~ N(0, 1), one episode."""
+def gaussian_data(rows=2 * ROWS, seed=0, gain=GAIN):
+    """a ~ N(MEAN + gain s[:A], STD^2), s ~ N(0, 1), one episode."""
     rng = np.random.default_rng(seed)
     obs = rng.normal(size=(rows, OBS)).astype(np.float32)
-    action = rng.normal(MEAN, STD, (rows, ACTION)).astype(np.float32)
+    action = (gain * obs[:, :ACTION] + rng.normal(MEAN, STD, (rows, ACTION))).astype(np.float32)
     flat = np.zeros(rows, np.float32)
     return Transitions(obs, action, flat, obs, flat > 0, flat.astype(np.int64))
 
 
-def reference(seeds=1, rows=ROWS, **options):
-    corrector = gaussian_corrector(MEAN, STD, (SIGMA,), seeds, **options)
-    return Reference(corrector, gaussian_data(), NONE, rows)
+def reference(seeds=1, rows=ROWS, gain=GAIN, **options):
+    corrector = gaussian_corrector(MEAN, STD, (SIGMA,), seeds, gain, **options)
+    return Reference(corrector, gaussian_data(gain=gain), NONE, rows)
 
 
-def constant(shift):
-    value = torch.full((ACTION,), MEAN + shift)
-    return FunctionPolicy(lambda obs: value.expand(len(obs), -1), [-100.0] * ACTION, [100.0] * ACTION)
+def beside(shift):
+    """The policy that acts `shift` beside the mean of the data."""
+    return FunctionPolicy(lambda obs: GAIN * obs[:, :ACTION] + MEAN + shift, [-100.0] * ACTION, [100.0] * ACTION)
 
 
 def test_actions_of_the_data_have_ratio_one_and_lie_inside():
@@ -51,7 +51,7 @@ def test_actions_of_the_data_have_ratio_one_and_lie_inside():
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_actions_of_twice_the_spread_have_ratio_two(seeds):
-    measures = audit(NoisyPolicy(constant(0.0), 2 * STD), reference(seeds), NONE).measures
+    measures = audit(NoisyPolicy(beside(0.0), 2 * STD), reference(seeds), NONE).measures
     assert measures.r == pytest.approx(2, rel=0.04)
     assert measures.rho == pytest.approx(0, abs=0.05)
     assert measures.kind == "noisy"
@@ -61,15 +61,26 @@ def test_actions_of_twice_the_spread_have_ratio_two(seeds):
 
 def test_rho_is_the_systematic_share_of_the_deviation():
     shift, noise = 0.6, 0.3
-    measures = audit(NoisyPolicy(constant(shift), noise), reference(), NONE).measures
+    measures = audit(NoisyPolicy(beside(shift), noise), reference(), NONE).measures
     assert measures.rho == pytest.approx(shift**2 / (shift**2 + noise**2), abs=0.02)
-    assert audit(constant(shift), reference(), NONE).measures.rho == pytest.approx(1)
+    assert audit(beside(shift), reference(), NONE).measures.rho == pytest.approx(1)
 
 
 def test_far_actions_are_called_systematic():
-    measures = audit(constant(10 * STD), reference(), NONE).measures
+    measures = audit(beside(10 * STD), reference(), NONE).measures
     assert measures.kind == "systematic"
     assert measures.f99 == 1
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.2, 1.0, 5.0])
+def test_the_spread_is_what_the_state_leaves_of_the_actions(gain):
+    assert reference(gain=gain).spread == pytest.approx(STD / (STD**2 + gain**2) ** 0.5, rel=0.03)
+
+
+def test_nothing_is_said_of_a_policy_where_the_data_act_at_random():
+    measures = audit(NoisyPolicy(beside(0.0), 2 * STD), reference(gain=0.0), NONE).measures
+    assert measures.spread == pytest.approx(1, abs=0.03)
+    assert measures.kind == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +93,7 @@ def test_far_actions_are_called_systematic():
     ],
 )
 def test_kinds_are_tested_in_their_order(r, rho, f99, kind):
-    assert Measures(r, rho, 0.5, f99, SIGMA, 10).kind == kind
+    assert Measures(r, rho, 0.5, f99, SIGMA, 10, 0.69).kind == kind
 
 
 def test_p_values_of_rows_that_were_not_ranked_against_are_uniform():
@@ -108,12 +119,12 @@ def test_drift_is_the_difference_of_log_densities(predict):
 
 def test_drift_of_a_denoising_step_is_positive_and_of_its_opposite_negative():
     found = reference()
-    up = audit(constant(0.5), found, STEP).drift["in states of the data"].to_json()
+    up = audit(beside(0.5), found, STEP).drift["in states of the data"].to_json()
     assert up["negative_share"] == 0
     assert up["mean"] > 0
-    down = audit(constant(0.5), found, Coefficients(k1=-1.0, units="sigma2")).drift["in states of the data"].to_json()
+    down = audit(beside(0.5), found, Coefficients(k1=-1.0, units="sigma2")).drift["in states of the data"].to_json()
     assert down["negative_share"] == 1
-    still = audit(constant(0.5), found, NONE).drift["in states of the data"].to_json()
+    still = audit(beside(0.5), found, NONE).drift["in states of the data"].to_json()
     assert still == {"mean": None, "negative_share": None, "corrections": 0}
 
 
@@ -132,7 +143,7 @@ def recorded(actions, base=None):
 def test_episodes_tell_the_share_of_unusual_steps_and_the_worst_of_them():
     actions = np.full((40, ACTION), MEAN)
     actions[3], actions[30] = MEAN + 9 * STD, MEAN + 8 * STD
-    found = audit(constant(0.0), reference(), NONE, {"mine": recorded(actions)}).walks["mine"]
+    found = audit(beside(0.0), reference(), NONE, {"mine": recorded(actions)}).walks["mine"]
     assert found.outside_99 == pytest.approx(2 / 40)
     assert [(step.episode, step.step) for step in found.worst[:4]] == [(0, 3), (1, 3), (0, 30), (1, 30)]
     assert found.worst[0].p_value == pytest.approx(1 / (1 + ROWS))
@@ -144,7 +155,7 @@ def test_episodes_tell_the_share_of_unusual_steps_and_the_worst_of_them():
 def test_corrected_episodes_tell_the_drift_along_them():
     base = np.full((5, ACTION), MEAN + 1.0)
     arms = {"mine": recorded(base), "cdsa(mine)": recorded(base - 0.5, base)}
-    found = audit(constant(1.0), reference(), STEP, arms)
+    found = audit(beside(1.0), reference(), STEP, arms)
     assert set(found.drift) == {"in states of the data", "along cdsa(mine)"}
     expected = ACTION * (1 - 0.25) / (2 * (STD**2 + SIGMA**2))
     np.testing.assert_allclose(found.drift["along cdsa(mine)"].values, np.full(10, expected), rtol=1e-4)
@@ -162,11 +173,11 @@ def test_what_cannot_be_measured_is_refused():
     with pytest.raises(InputError, match="at least one row"):
         reference(rows=0)
     with pytest.raises(InputError, match="actions on the data are NaN or infinite"):
-        audit(constant(float("nan")), reference(), NONE)
+        audit(beside(float("nan")), reference(), NONE)
     with pytest.raises(InputError, match="belong to different tasks"):
         wide = np.zeros((9, OBS + 1), np.float32)
         flat = wide[:, 0]
         data = Transitions(wide, wide[:, :ACTION], flat, wide, flat > 0, flat.astype(np.int64))
         Reference(gaussian_corrector(MEAN, STD, (SIGMA,)), data, NONE)
     with pytest.raises(InputError, match="No episode was recorded"):
-        audit(constant(0.0), reference(), NONE, {"mine": Episodes(*np.ones((5, 1, 1)), {}, [])})
+        audit(beside(0.0), reference(), NONE, {"mine": Episodes(*np.ones((5, 1, 1)), {}, [])})

@@ -17,6 +17,7 @@ __all__ = [
     "NOISY_BIAS",
     "NOISY_RHO",
     "NOISY_SHARE",
+    "RANDOM_SPREAD",
     "Audit",
     "Drift",
     "Measures",
@@ -28,9 +29,11 @@ INSIDE_R, INSIDE_F99 = 1.1, 0.015
 NOISY_RHO, NOISY_SHARE, NOISY_BIAS = 0.5, 1.5, 4.0
 MILD_F99 = 0.12
 FAR_BIAS = 2.7
-"""What is called inside the data, noisy, mildly outside, and far; docs/results.md says how well it decides."""
+RANDOM_SPREAD = 0.7
+"""What is called inside the data, noisy, mildly outside and far, and which data random; docs/results.md measures it."""
 
 KINDS = {
+    "unknown": "cannot be judged: the data's own actions are nearly random",
     "inside": "acts as the data do",
     "noisy": "is noisy around the data",
     "mild": "leaves the data mildly",
@@ -40,7 +43,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Measures:
-    """r, rho, f90 and f99 of a policy in states of the data, at one sigma."""
+    """r, rho, f90 and f99 of a policy in states of the data, at one sigma, and `spread`, tau of these data."""
 
     r: float
     rho: float
@@ -48,6 +51,7 @@ class Measures:
     f99: float
     sigma: float
     rows: int
+    spread: float
 
     @property
     def noise(self) -> float:
@@ -62,6 +66,8 @@ class Measures:
     @property
     def kind(self) -> str:
         """Which of `KINDS`, tested in their order."""
+        if self.spread >= RANDOM_SPREAD:
+            return "unknown"
         if self.r <= INSIDE_R and self.f99 <= INSIDE_F99:
             return "inside"
         if self.rho < NOISY_RHO or (self.noise >= NOISY_SHARE and self.bias < NOISY_BIAS):

@@ -3,13 +3,16 @@ r"""How far outside its data a policy acts, as the action score sees it.
     eps(s, a) = -sigma g_sigma(s, a)                       predicted noise: the standardised way back to the data
     r    = E|eps(s, a1)| / E|eps(s, a_data)|               1 where the policy acts as the data do
     rho  = E[eps(s, a1) . eps(s, a2)] / E|eps(s, a1)|^2    1: its deviation is systematic, 0: it is noise
+    tau  = sigma sqrt(L / (1 - L)) / sd(a),  L = E|eps(s, a_data + sigma z) - z|^2 / A        z ~ N(0, 1)
     f_q  = share of |eps(s, a1)| above the data's q % quantile
     p(x) = (1 + #{reference >= x}) / (1 + #reference)      rank among the data: uniform where the data are measured
     D    = int_0^1 g_sigma(s, a + t (a' - a)) . (a' - a) dt = log p_sigma(a' | s) - log p_sigma(a | s)
 
 a1 and a2 are two independent answers of the policy in the same state of the data. A deterministic policy gives one
-answer, so its rho is 1: whatever it deviates by, it deviates by always. D > 0 means that a correction from a to a' led
-towards higher density of the data (smoothed by sigma).
+answer, so its rho is 1: whatever it deviates by, it deviates by always. tau, of the data alone, is how much of their
+actions' spread is left where the state is known: for a = m(s) + tau sd(a) z the best denoiser's loss is
+L = tau^2 / (tau^2 + sigma^2). It is 0 for a deterministic behaviour and 1 for actions that do not depend on the state.
+D > 0 means that a correction from a to a' led towards higher density of the data (smoothed by sigma).
 """
 
 from __future__ import annotations
@@ -113,7 +116,11 @@ def _on_data(
     square = float((noise**2).mean())
     rho = float(product.mean()) / square if square else 1.0
     r = float(noise.mean() / data.mean()) if data.mean() else float(noise.mean() > 0)
-    return noise, Measures(r, rho, f90, f99, reference.sigma, len(reference.obs)), np.concatenate(drifts)
+    return (
+        noise,
+        Measures(r, rho, f90, f99, reference.sigma, len(reference.obs), reference.spread),
+        np.concatenate(drifts),
+    )
 
 
 @torch.no_grad()

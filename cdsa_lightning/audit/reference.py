@@ -2,6 +2,8 @@ r"""The data as a corrector sees them: the predicted noise of their actions, ran
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -24,7 +26,7 @@ class Reference:
     """Rows of the data, and how long the predicted noise of their own actions is.
 
     Half of the rows drawn are ranked against (`lengths`), in the other half the policy is asked. Both are random rows
-    of what the corrector was fitted on: the quantiles are in-sample.
+    of what the corrector was fitted on: the quantiles are in-sample. `spread` is tau of `cdsa_lightning.audit.measure`.
 
     Args:
         corrector: Whose action score is asked; each training seed has quantiles of its own.
@@ -56,6 +58,18 @@ class Reference:
         self.obs, self.action = torch.from_numpy(data.obs[asked]), torch.from_numpy(data.action[asked])
         obs, action = torch.from_numpy(data.obs[ranked]), torch.from_numpy(data.action[ranked])
         self.lengths = [self.length(seed, obs, action) for seed in range(len(self.members))]
+        self.spread = float(np.mean([self._spread(seed, obs, action) for seed in range(len(self.members))]))
+
+    @torch.no_grad()
+    def _spread(self, seed: int, obs: Tensor, action: Tensor) -> float:
+        """tau of Gaussian actions around a mean that depends on the state, from the loss of the denoiser."""
+        nets = self.members[seed].networks
+        s, u = nets.standardize(obs[None], action[None])
+        noise = torch.randn(u.shape, generator=torch.Generator().manual_seed(0))
+        loss = float((nets.action_noise(s, u + self.sigma * noise, self.level) - noise).square().mean())
+        overall = float((u - u.mean(1, keepdim=True)).square().mean().sqrt())
+        known = self.sigma * math.sqrt(loss / (1.0 - loss)) if loss < 1.0 else math.inf
+        return min(known / overall, 1.0) if overall else 0.0
 
     def member(self, seed: int) -> int:
         """The training seed of the corrector that stands beside this one of the policy."""

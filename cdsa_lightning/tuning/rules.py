@@ -4,6 +4,8 @@ r"""Two rules for when to correct; "no correction" is always an answer.
                far outside (r sqrt(rho) >= 2.7): a correction restores what the data's behaviour reaches, from below and
                from above, where the way back is short. Ten episodes suffice.
     data       from states of the data alone (`cdsa_lightning.audit`), the first that applies:
+               tau >= .7                              none: the data's actions are nearly random given the state, there
+                                                      is no behaviour that could be restored
                r <= 1.1 and f99 <= .015               none: the policy acts as the data do
                rho < .5, or r sqrt(1 - rho) >= 1.5    ann3: the deviation is noise, or noise is more than in the data
                and r sqrt(rho) < 4                    and the rest not far
@@ -28,7 +30,7 @@ __all__ = ["SELECTORS", "choose", "data_rule", "return_rule"]
 
 SELECTORS = ("auto", "returns", "data", "none")
 
-_BY_KIND = {"inside": "none", "noisy": "ann3", "mild": "gate90", "systematic": "none"}
+_BY_KIND = {"unknown": "none", "inside": "none", "noisy": "ann3", "mild": "gate90", "systematic": "none"}
 _FEW = 10
 
 
@@ -80,6 +82,7 @@ def data_rule(
     if name not in known:
         return "none", f"{said}, but {name} needs the data's noise, which the corrector's file lacks: no correction."
     end = {
+        "unknown": f"there is no behaviour to restore (tau {m.spread:.2f}); decide with returns (--returns)",
         "inside": "there is nothing to correct",
         "noisy": "the correction takes the noise off",
         "mild": "a gated correction touches only what lies outside"

@@ -44,7 +44,7 @@ def test_a_whole_run_prints_and_keeps_everything(capsys, tmp_path, corrector, mo
     assert said["selector"] == "data"
     assert list(said["candidates"]) == ["none", "ann3", "recommended", "residual"]
     assert (said["returns"], said["environment"]) == (None, None)
-    assert set(said["measures"]) == {"r", "rho", "f90", "f99", "sigma", "rows", "kind"}
+    assert set(said["measures"]) == {"r", "rho", "f90", "f99", "sigma", "rows", "spread", "kind"}
     chosen = said["candidates"][said["name"]]["coefficients"]
     assert read_choice(folder / "coefficients.json").coefficients == Coefficients.from_dict(chosen)
 

@@ -11,7 +11,7 @@ def found(walks):
     rng = np.random.default_rng(0)
     noise = [rng.exponential(size=50)]
     one = Walk(noise, [rng.uniform(0.01, 1, 50)], 0.1, 0.01, [], 1.0)
-    measures = Measures(1.5, 1.0, 0.4, 0.2, 0.4, 100)
+    measures = Measures(1.5, 1.0, 0.4, 0.2, 0.4, 100, 0.3)
     return Audit(measures, noise[0] * 2, noise[0], {name: one for name in walks}, {"here": Drift(np.zeros(0))})
 
 

@@ -10,8 +10,8 @@ from cdsa_lightning.tuning import Returns, choose, data_rule, return_rule
 ALL = ("none", "ann3", "gate90", "recommended")
 
 
-def measures(r, rho=1.0, f99=0.0, sigma=0.4):
-    return Measures(r, rho, 0.5, f99, sigma, 100)
+def measures(r, rho=1.0, f99=0.0, sigma=0.4, spread=0.3):
+    return Measures(r, rho, 0.5, f99, sigma, 100, spread)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,13 @@ def test_data_of_another_task_correct_nothing_by_themselves():
     assert name == "none"
     assert "these are data of risky-transportation" in reason
     assert choose("auto", ALL, noisy, data_of="risky-transportation")[:2] == ("none", "data")
+
+
+def test_random_data_correct_nothing_by_themselves():
+    name, reason = data_rule(measures(2.0, 0.1, spread=0.7), ALL)
+    assert name == "none"
+    assert "no behaviour to restore (tau 0.70)" in reason
+    assert data_rule(measures(2.0, 0.1, spread=0.69), ALL)[0] == "recommended"
 
 
 def test_an_unknown_selector_and_missing_returns_are_refused():
