@@ -35,6 +35,7 @@ def _translated(node: nodes.Element, as_block: bool) -> str:
     except MathError as error:
         _log.warning("Cannot draw the formula %r: %s", node.astext(), error, location=node)
         return ""
+    drawn = drawn.replace('<mo class="mathopen">', '<mo class="mathopen" form="prefix">')  # else as wide as an operator
     # "log p" needs its gap, which browsers leave to the author; "log(p)" has none.
     return re.sub(r"(<mo>&ApplyFunction;</mo>)(?!\s*<mo[^>]*>\()", r'\1<mspace width="0.17em"></mspace>', drawn)
 
