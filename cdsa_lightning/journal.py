@@ -68,7 +68,7 @@ class Journal:
         if self.saved == self.total:
             return
         rows = np.ascontiguousarray(self.latest(self.total - self.saved).cpu().numpy())
-        path = self.folder / f"rows-{self.saved:012d}-{self.total:012d}-{zlib.crc32(memoryview(rows)):08x}.npy"
+        path = self.folder / f"rows-{self.saved:012d}-{self.total:012d}-{zlib.crc32(rows.data):08x}.npy"
         with whole_file(path, "the replay buffer") as place, place.open("wb") as file:
             np.save(file, rows)
         self.saved = self.total
@@ -109,7 +109,7 @@ class Journal:
             wanted = (self.rows.shape[0], count, self.rows.shape[2])
             raise InputError(f"The replay buffer {path} holds {block.shape} numbers, expected {wanted}.")
         sum_of_rows = path.stem.split("-")[3:]  # earlier files have none
-        if sum_of_rows and sum_of_rows != [f"{zlib.crc32(memoryview(np.ascontiguousarray(block))):08x}"]:
+        if sum_of_rows and sum_of_rows != [f"{zlib.crc32(np.ascontiguousarray(block).data):08x}"]:
             raise InputError(f"The replay buffer {path} is damaged: its rows are not those that were written.")
         for start in range(0, count, self.capacity):
             self.saved = self.total
