@@ -16,7 +16,7 @@ help:
 	@echo "make test-lowest  the tests under the lowest versions that pyproject.toml allows (gigabytes: torch with CUDA)"
 	@echo "make slow    the long tests"
 	@echo "make browser the tests of the dashboard and of the documentation in headless Chromium"
-	@echo "make docs    the documentation site, in docs/_build"
+	@echo "make docs    the documentation site, in docs/_build/html"
 	@echo "make wheel   build the wheel, install it alone and run it"
 	@echo "make clean   remove the virtual environments and the demo's runs"
 
@@ -62,7 +62,7 @@ browser: docs
 
 docs: $(STAMP)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
-	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . docs/_build
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . docs/_build/html
 
 wheel:
 	PYTHON=$(PYTHON) .ci/wheel

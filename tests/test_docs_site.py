@@ -8,7 +8,7 @@ import pytest
 
 from chromium import Chromium
 
-BUILT = Path(__file__).parents[1] / "docs" / "_build"
+BUILT = Path(__file__).parents[1] / "docs" / "_build" / "html"
 
 pytestmark = pytest.mark.browser
 
