@@ -99,7 +99,7 @@ def _drop_if_damaged(run: Path, log: Path) -> None:
     from cdsa_lightning.checkpoints import read_checkpoint
 
     try:
-        read_checkpoint(run / CHECKPOINT, mmap=True)
+        read_checkpoint(run / CHECKPOINT)
     except InputError as error:  # not every file system shows files whole or not at all
         with log.open("a", encoding="utf-8") as file:
             file.write(f"Starts anew: {error}\n")

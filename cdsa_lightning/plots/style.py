@@ -73,7 +73,7 @@ def scale(axes: Axes, shown: ScalarMappable, label: str, number: int = 0, below:
     how: dict[str, Any] = {"orientation": "horizontal"} if below else {}
     how["extend"] = "max" if isinstance(shown, Quiver) else "neither"
     bar = axes.figure.colorbar(shown, cax=place, label=label, **how)
-    ends = (shown.norm.vmin, shown.norm.vmax)
+    ends = shown.get_clim()
     if isinstance(shown.norm, LogNorm) and ends[1] < 10 * ends[0]:
         bar.set_ticks(ends, labels=[f"{end:g}" for end in ends])  # within a decade Matplotlib's own may lie over others
         bar.minorticks_off()
