@@ -32,10 +32,11 @@ NETWORKS = st.fixed_dictionaries(
 
 def coefficients(most: float = 1.0) -> st.SearchStrategy[dict]:
     """Arguments of `Coefficients`: every setting of Eq. 10, with k1 and k2 up to `most` of either sign."""
+    strength = st.one_of(st.sampled_from([most, -0.7 * most, 0.3 * most]), st.floats(-most, most))
     return st.fixed_dictionaries(
         {
-            "k1": st.floats(-most, most),
-            "k2": st.floats(-most, most),
+            "k1": strength,
+            "k2": strength,
             "schedule": st.lists(st.sampled_from(SIGMAS), max_size=3),
             "num_steps": st.integers(1, 3),
             "units": st.sampled_from(["raw", "sigma2"]),
