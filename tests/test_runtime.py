@@ -13,6 +13,7 @@ from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.core.nets import inverse_dynamics_net, score_net
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import seal
 from cdsa_lightning.runtime import NumpyCorrector
 from cdsa_lightning.runtime.folding import INVERSE_SLOPE, SCORE_SLOPE
 from known_networks import ACTION, OBS, gaussian_corrector
@@ -179,7 +180,7 @@ def tampered(path, change):
     table = json.loads(content[8 : 8 + length])
     change(table)
     text = json.dumps(table).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    path.write_bytes(seal(struct.pack("<Q", len(text)) + text + content[8 + length :]))  # else the digest says it all
     return path
 
 
@@ -228,11 +229,22 @@ def test_a_damaged_file_is_refused(tmp_path, change):
 def test_a_file_that_ends_early_or_holds_nan_is_refused(tmp_path):
     path = written(tmp_path, measured_corrector())
     content = path.read_bytes()
-    path.write_bytes(content[:-8])
-    with pytest.raises(InputError, match="is damaged"):
+    path.write_bytes(seal(content[:-8]))
+    with pytest.raises(InputError, match="claims bytes"):
         NumpyCorrector(path)
-    path.write_bytes(content[:-4] + struct.pack("<f", float("nan")))
+    path.write_bytes(seal(content[:-4] + struct.pack("<f", float("nan"))))
     with pytest.raises(InputError, match="not finite"):
         NumpyCorrector(path)
     with pytest.raises(InputError, match="There is no corrector file"):
         NumpyCorrector(tmp_path / "nothing.safetensors")
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.999])
+def test_one_changed_bit_is_noticed(tmp_path, place):
+    path = written(tmp_path, measured_corrector())
+    content = bytearray(path.read_bytes())
+    NumpyCorrector(path)
+    content[int(place * len(content))] ^= 1  # the lowest bit of a number, or a letter of the header
+    path.write_bytes(bytes(content))
+    with pytest.raises(InputError, match="its digest is not that of its bytes|header cannot be read"):
+        NumpyCorrector(path)

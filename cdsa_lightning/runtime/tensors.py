@@ -7,7 +7,6 @@ A tensor is a view of bytes that are there: what a header claims is compared wit
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from pathlib import Path
@@ -15,34 +14,28 @@ from typing import Any
 
 import numpy as np
 
-from cdsa_lightning.core.artifact import read_header
+from cdsa_lightning.core.artifact import read_content, read_header
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.runtime.folding import Source
+from cdsa_lightning.untrusted import parse_json
 
 __all__ = ["read_corrector"]
-
-LARGEST = 1 << 30
-"""Bytes of a file; the largest corrector of the paper's tasks takes one thousandth of it."""
 
 
 def read_corrector(path: str | Path) -> tuple[dict[str, Any], Source]:
     """A corrector's header and tensors.
 
     Raises:
-        InputError: missing, damaged, of another kind, or with tensors that do not fit its header.
+        InputError: missing, damaged, changed since it was written, of another kind, or with tensors that do not fit
+            its header.
     """
-    header, path = read_header(path), Path(path)
+    header, content = read_header(path), read_content(path)
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise InputError(f"it holds {size:,} bytes, more than the limit of {LARGEST:,}")
-        tensors = _tensors(path.read_bytes())
+        tensors = _tensors(content)
         source = Source(tensors, header["networks"], header["state_index"], bool(header.get("ensemble", False)))
         _check(header, source)
         Coefficients.from_dict(header["coefficients"])
-    except OSError as error:
-        raise InputError(f"Cannot read the corrector {path}: {error.strerror or error}.") from None
     except (InputError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise InputError(f"{path} is damaged: {reason.rstrip('.')}. Fit it again, or copy it again.") from None
@@ -51,7 +44,7 @@ def read_corrector(path: str | Path) -> tuple[dict[str, Any], Source]:
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
     (length,) = struct.unpack("<Q", content[:8])
-    table = json.loads(content[8 : 8 + length])
+    table = parse_json(content[8 : 8 + length])
     start, found = 8 + length, {}
     for name, entry in table.items():
         if name == "__metadata__":
