@@ -38,7 +38,8 @@ class CDSAModule(SteppedModule):
         preset: ``paper`` or ``robust``; the arguments below replace single values of it.
         standardize: Standardise observations and actions with the data's statistics.
         predict: What score networks put out: ``score`` or ``noise``.
-        action_sigmas: One action score for each, standardised units where `standardize`.
+        action_sigmas: One action score for each, standardised units where `standardize`; where none are named, the
+            preset's, or those that the task's recommended coefficients visit.
         state_sigma: Perturbation of the state score.
         state_score_input: ``state_action`` for h(s, a), ``state`` for h(s).
         lr_score: Learning rate of g and h.
@@ -85,6 +86,9 @@ class CDSAModule(SteppedModule):
         )
 
     def build(self, info: DataInfo) -> None:
+        recommended = default_coefficients(info.task, self.preset_name).schedule
+        if self.hparams["action_sigmas"] is None and recommended:
+            self.preset = self.preset.override(action_sigmas=recommended)
         self.networks = self._networks(info)
         self.averaged = self._networks(info).requires_grad_(False) if self.preset.ema_decay else None
 

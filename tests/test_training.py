@@ -30,10 +30,11 @@ def npz(tmp_path_factory) -> Path:
 def test_stacked_seeds_match_solo_training(npz, tmp_path, preset):
     # In double precision: in single, a unit whose sign hangs on the last bit may once take another step of Adam.
     seeds, levels = (0, 1, 2, 3, 4), 3 if preset == "robust" else 1
-    stacked = CDSAModule(preset, seeds=seeds)
+    sigmas = [0.4, 0.2, 0.1] if preset == "robust" else None
+    stacked = CDSAModule(preset, action_sigmas=sigmas, seeds=seeds)
     train(stacked, npz, 300, tmp_path / "stacked", precision="64-true")
     for row, seed in enumerate(seeds):
-        solo = CDSAModule(preset, seeds=[seed])
+        solo = CDSAModule(preset, action_sigmas=sigmas, seeds=[seed])
         train(solo, npz, 300, tmp_path / f"solo{seed}", precision="64-true")
         for name, value in weights(solo).items():
             if name.endswith(("weight", "bias")):
@@ -94,6 +95,17 @@ def test_a_finished_run_leaves_a_corrector_with_its_origin(npz, tmp_path):
     assert header["fingerprint"] == module.data_info.fingerprint
     quantiles = load_corrector(tmp_path / "corrector.safetensors").noise_quantiles
     assert bool((quantiles.diff(dim=-1) >= 0).all()) and bool((quantiles[..., -1] > 0).all())
+
+
+def test_a_preset_trains_the_sigmas_that_the_task_recommends(npz, tmp_path):
+    module = CDSAModule("robust", seeds=[0])
+    train(module, npz, 20, tmp_path)
+    corrector = module.corrector()
+    assert corrector.networks.settings.action_sigmas == (0.7,)
+    assert corrector.schedule(corrector.coefficients)  # what it carries along was trained
+    named = CDSAModule("robust", action_sigmas=[0.4], seeds=[0])
+    train(named, npz, 20, tmp_path / "named")
+    assert named.corrector().networks.settings.action_sigmas == (0.4,)
 
 
 def test_two_gloo_processes_equal_one_with_the_joint_batch(npz, tmp_path):
