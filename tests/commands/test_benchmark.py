@@ -128,17 +128,6 @@ def test_killed_and_interrupted_a_grid_goes_on_and_ends_alike(whole, tmp_path, u
     assert same_records(undisturbed, output)
 
 
-@pytest.mark.slow
-def test_killed_at_ten_random_moments_a_grid_loses_nothing(whole, tmp_path):
-    grid, undisturbed, _ = whole
-    output, finished = tmp_path / "out", {}
-    for seconds in np.random.default_rng(0).uniform(0, 15, 10):
-        finished = stop(grid, output, None, signal.SIGKILL, seconds)[2] | finished
-    assert run(grid, output) == 0
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert same_records(undisturbed, output)
-
-
 def test_a_cell_that_fails_stops_no_other(tmp_path, capsys, undrawn):
     cut = tmp_path / "cut.yaml"
     cut.write_text("model:\n  class_path: cdsa_baselines.bc.BC\n  init_args: {no_such_argument: 1}\n")
