@@ -22,7 +22,7 @@ from cdsa_lightning.errors import InputError, UnknownNameError, unknown_name
 from cdsa_lightning.logged import LoggedData
 from cdsa_lightning.sources import SCHEMES, Transitions
 from cdsa_lightning.sources.npz import named_rows
-from cdsa_lightning.sources.transitions import from_rows
+from cdsa_lightning.sources.rows import from_rows
 from cdsa_lightning.tasks import get_task, task_names
 from cdsa_lightning.training import CDSAModule
 

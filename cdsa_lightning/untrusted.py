@@ -31,6 +31,7 @@ __all__ = [
     "parse_json",
     "parse_yaml",
     "read_bytes",
+    "read_header",
     "read_json",
     "read_npy",
     "read_npz",
@@ -262,13 +263,29 @@ def _array(file: IO[bytes], size: int) -> np.ndarray:
     """The array in `file`, which holds `size` bytes."""
     import numpy as np  # JSON and YAML are read without it
 
+    read_header(file, size)
+    file.seek(0)
+    return np.lib.format.read_array(file, allow_pickle=False)
+
+
+def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns lie together instead of rows, and type of the ``.npy`` array whose numbers come next.
+
+    Args:
+        file: At the beginning of the array.
+        size: Bytes that are there.
+
+    Raises:
+        ValueError: it announces pickled objects, or more than there is.
+    """
+    import numpy as np
+
     version = np.lib.format.read_magic(file)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = header(file)
+    shape, columns, dtype = header(file)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which are never loaded")
     # NumPy takes the memory before it reads, so that what is announced is compared with what is there.
     if min(shape, default=0) < 0 or max(math.prod(shape) * dtype.itemsize, *shape, 0) > max(size, 1 << 16):
         raise ValueError(f"its header announces {dtype} {shape}, and there are {size:,} bytes")
-    file.seek(0)
-    return np.lib.format.read_array(file, allow_pickle=False)
+    return shape, columns, dtype

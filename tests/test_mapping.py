@@ -178,19 +178,11 @@ def test_data_that_do_not_fit_the_task_are_refused_before_anything_is_written(tm
 @pytest.mark.parametrize("name", ["obs", "actions", "rewards", "next_obs"])
 def test_numbers_that_are_not_finite_are_found_block_by_block(tmp_path, monkeypatch, name):
     monkeypatch.setattr(table, "BLOCK", 7)
-    monkeypatch.setattr("cdsa_lightning.sources.npz.from_rows", unchecked)
     arrays = dict(np.load(write_npz(tmp_path / "data.npz", 60)))
     arrays[name][23], arrays[name][41] = np.nan, np.inf
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(InputError, match=rf"{name.rstrip('s')}s? holds \d+ values that are NaN or infinite.* row 23\."):
         TransitionData(TASK, f"npz:{tmp_path / 'data.npz'}").load()
-
-
-def unchecked(obs, action, reward, terminated, next_obs, episode, **about):
-    """`from_rows` of a source that does not look at its numbers."""
-    from cdsa_lightning.sources import Transitions
-
-    return Transitions(obs, action, reward, next_obs, terminated, episode.astype(np.int64), **about)
 
 
 def test_gathered_rows_are_in_the_order_of_their_indices():

@@ -39,7 +39,7 @@ class Scheme:
 SCHEMES: dict[str, Scheme] = {
     "minari": Scheme(minari.load, minari.locate, minari.fill),
     "d4rl": Scheme(d4rl.load, d4rl.locate, d4rl.fill),
-    "npz": Scheme(npz.load, npz.locate),
+    "npz": Scheme(npz.load, npz.locate, npz.fill),
 }
 
 

@@ -21,8 +21,9 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.sources import minari, store
-from cdsa_lightning.sources.hdf5 import open_dataset, plain_bytes
-from cdsa_lightning.sources.transitions import Filled, Room, Transitions, from_rows
+from cdsa_lightning.sources.hdf5 import CHUNK, open_dataset, plain_bytes
+from cdsa_lightning.sources.rows import Column, fill_rows
+from cdsa_lightning.sources.transitions import Filled, Room, Transitions, loaded
 from cdsa_lightning.untrusted import room as room_of
 
 __all__ = ["URL", "fill", "load", "locate", "names"]
@@ -31,6 +32,11 @@ URL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL publishes its files."""
 
 _ROWS = ("observations", "actions", "rewards", "terminals")
+_KEYS = dict(zip(("obs", "action", "reward", "terminated"), _ROWS, strict=True)) | {
+    "next_obs": "next_observations",
+    "timeout": "timeouts",
+}
+_FLAT = ("reward", "terminated", "timeout")
 _ANTMAZE = {
     "umaze": "u-maze_noisy_multistart_False_multigoal_False",
     "umaze-diverse": "u-maze_noisy_multistart_True_multigoal_True",
@@ -72,7 +78,7 @@ def load(name: str) -> Transitions:
 
 
 def fill(name: str, room: Room) -> Filled:
-    """Read a D4RL data set into `room`; only its conversion, on first use, holds it whole.
+    """Read a D4RL data set into `room`; only its conversion, on first use, holds it.
 
     Raises:
         InputError: as `load`.
@@ -137,32 +143,37 @@ def _converted(dataset_id: str, file: Path, source: str) -> str:
 
 
 def _read(file: Path, source: str) -> Transitions:
-    try:
-        with h5py.File(file, "r") as opened:
+    def fill(room: Room) -> Filled:
+        # A chunk that does not fit the cache would be unpacked again for every block of rows.
+        with h5py.File(file, "r", rdcc_nbytes=CHUNK) as opened:
             missing = [key for key in _ROWS if key not in opened]
             if missing:
                 found = ", ".join(opened) or "nothing"
                 raise InputError(f"{file} is no D4RL file: it lacks {', '.join(missing)}. Found: {found}.")
-            names = [key for key in (*_ROWS, "next_observations", "timeouts") if key in opened]
-            sizes = [plain_bytes(open_dataset(opened.id, key.encode())) for key in names]
-            if sum(sizes) > room_of(file.stat().st_size):
-                raise ValueError(f"it announces {sum(sizes):,} bytes of numbers in {file.stat().st_size:,}")
-            arrays = {key: opened[key][()] for key in names}
+            there = {name: open_dataset(opened.id, key.encode()) for name, key in _KEYS.items() if key in opened}
+            total = sum(map(plain_bytes, there.values()))
+            if total > room_of(file.stat().st_size):
+                raise ValueError(f"it announces {total:,} bytes of numbers in {file.stat().st_size:,}")
+            columns = {name: _column(h5py.Dataset(data), name in _FLAT) for name, data in there.items()}
+            return Filled(fill_rows(columns, room, source), source, "d4rl-v2", {})
+
+    try:
+        return loaded(fill)
     except InputError:
         raise
     except (OSError, RuntimeError, AttributeError, TypeError, ValueError, KeyError) as error:
         raise InputError(
             f"{file} cannot be read as HDF5 ({error}). It may be truncated: delete it and get it again."
         ) from error
-    return from_rows(
-        arrays["observations"],
-        arrays["actions"],
-        arrays["rewards"].reshape(-1),
-        arrays["terminals"].reshape(-1),
-        arrays.get("next_observations"),
-        arrays["timeouts"].reshape(-1) if "timeouts" in arrays else None,
-        source=source,
-        provenance="d4rl-v2",
+
+
+def _column(data: h5py.Dataset, flat: bool) -> Column:
+    """A dataset; one of shape [N, 1] as [N] where it should be `flat`."""
+    one = flat and data.shape[1:] == (1,)
+    return Column(
+        data.shape[:1] if one else data.shape,
+        data.dtype,
+        lambda low, high: data[low:high, 0] if one else data[low:high],
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from h5py import h5d, h5g, h5l, h5s
 
-__all__ = ["open_dataset", "plain_bytes"]
+__all__ = ["CHUNK", "open_dataset", "plain_bytes"]
 
 _FILTERS = {1, 2, 3, 4, 5, 6, 32000}  # deflate, shuffle, fletcher32, szip, nbit, scaleoffset, lzf
-_CHUNK = 256 << 20
+CHUNK = 256 << 20
 """Bytes of a chunk, which is unpacked whole."""
 
 
@@ -53,6 +53,6 @@ def plain_bytes(data: Any) -> int:
     kind: np.dtype = data.dtype
     if kind.kind not in "fiub":
         raise ValueError(f"it holds {kind}, not numbers")
-    if settings.get_layout() == h5d.CHUNKED and math.prod(settings.get_chunk()) * kind.itemsize > _CHUNK:
+    if settings.get_layout() == h5d.CHUNKED and math.prod(settings.get_chunk()) * kind.itemsize > CHUNK:
         raise ValueError(f"its chunks {settings.get_chunk()} are too large")
     return math.prod(data.shape) * max(kind.itemsize, 4)

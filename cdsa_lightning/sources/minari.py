@@ -19,7 +19,7 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources import store
 from cdsa_lightning.sources.minari_arrow import ArrowEpisodes
 from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
-from cdsa_lightning.sources.transitions import Filled, Room, Transitions, separate
+from cdsa_lightning.sources.transitions import Filled, Room, Transitions, loaded
 from cdsa_lightning.untrusted import parse_json
 
 __all__ = ["fill", "load", "locate"]
@@ -39,17 +39,7 @@ def load(name: str) -> Transitions:
     Raises:
         InputError: it is neither stored nor downloadable, or it is damaged, or its spaces do not fit the method.
     """
-    arrays: dict[str, np.ndarray] = {}
-
-    def room(rows: int, obs_dim: int, action_dim: int) -> dict[str, np.ndarray]:
-        arrays.update(separate(rows, obs_dim, action_dim))
-        return arrays
-
-    lengths, source, provenance, metadata = fill(name, room)
-    episode = np.repeat(np.arange(len(lengths)), lengths)
-    held = {name: array[: len(episode)] for name, array in arrays.items()}
-    data = Transitions(**held, episode=episode, source=source, provenance=provenance, metadata=metadata)
-    return data.validate()
+    return loaded(lambda room: fill(name, room))
 
 
 def fill(name: str, room: Room) -> Filled:

@@ -1,11 +1,7 @@
 r"""Transitions (s, a, r, s', terminated) as flat arrays, rows in time order.
 
-Two facts decide whether data are usable, and both are settled here rather than by every reader:
-
-* ``terminated`` is true only where the world ended. A time limit ends an episode but not the world, so its last row
-  still bootstraps.
-* No row pairs observations of two episodes. Where the true next observation of an episode's last row was not recorded,
-  the row is dropped; if it is terminal, where s' is never bootstrapped from, it keeps its own observation as s'.
+``terminated`` is true only where the world ended. A time limit ends an episode but not the world, so its last row still
+bootstraps. No row pairs observations of two episodes; `rows` sees to both where episodes are not told apart.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["Episode", "Filled", "Room", "Transitions", "digest", "from_rows", "separate"]
+__all__ = ["Episode", "Filled", "Room", "Transitions", "digest", "loaded", "separate"]
 
 _ARRAYS = ("obs", "action", "reward", "next_obs", "terminated", "episode")
 
@@ -48,6 +44,25 @@ def separate(rows: int, obs_dim: int, action_dim: int) -> dict[str, np.ndarray]:
         "next_obs": np.empty((rows, obs_dim), np.float32),
         "terminated": np.empty(rows, bool),
     }
+
+
+def loaded(fill: Callable[[Room], Filled]) -> Transitions:
+    """What `fill` reads, in memory, seen to be finite.
+
+    Raises:
+        InputError: as `fill`, or numbers that are NaN or infinite.
+    """
+    arrays: dict[str, np.ndarray] = {}
+
+    def room(rows: int, obs_dim: int, action_dim: int) -> dict[str, np.ndarray]:
+        arrays.update(separate(rows, obs_dim, action_dim))
+        return arrays
+
+    lengths, source, provenance, metadata = fill(room)
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    held = {name: array[: len(episode)] for name, array in arrays.items()}
+    data = Transitions(**held, episode=episode, source=source, provenance=provenance, metadata=metadata)
+    return data.validate()
 
 
 class Episode(NamedTuple):
@@ -186,83 +201,3 @@ def _require_finite(where: str, name: str, array: np.ndarray) -> None:
             f"{where}: {name} holds {int(bad.sum())} values that are NaN or infinite, first in row {row}. "
             "Remove those episodes from the data."
         )
-
-
-def from_rows(
-    obs: np.ndarray,
-    action: np.ndarray,
-    reward: np.ndarray,
-    terminated: np.ndarray,
-    next_obs: np.ndarray | None = None,
-    timeout: np.ndarray | None = None,
-    episode: np.ndarray | None = None,
-    **about: Any,
-) -> Transitions:
-    """Transitions from rows in time order whose episodes are marked by flags, by numbers, or by their observations.
-
-    An episode ends at a terminal, at a timeout, where the episode number changes, and, with neither numbers nor
-    certainty about the flags, where the next observation of a row is not the observation of the row after it.
-
-    Args:
-        obs: [N, S]. action: [N, A]. reward: [N]. terminated: [N] bool.
-        next_obs: [N, S]; where None they are taken from the row after, and the last row of an episode is dropped.
-        timeout: [N] bool, true at an episode's last row under a time limit.
-        episode: [N], any numbers that differ between neighbouring episodes.
-        about: source, provenance, metadata.
-
-    Raises:
-        InputError: shapes differ, values are not finite, or nothing tells where episodes end.
-    """
-    where = about.get("source") or "the data"
-    for name, numbers in {"obs": obs, "action": action, "reward": reward}.items():
-        if numbers.dtype.kind not in "fiub":
-            raise InputError(f"{where}: {name} holds {numbers.dtype}, not numbers.")
-    if obs.ndim != 2 or action.ndim != 2 or reward.ndim != 1 or terminated.ndim != 1:
-        raise InputError(
-            f"{where}: observations and actions must be tables [N, S] and [N, A], rewards and terminals columns [N]; "
-            f"got shapes {obs.shape}, {action.shape}, {reward.shape} and {terminated.shape}."
-        )
-    rows = len(obs)
-    for name, array in {"action": action, "reward": reward, "terminated": terminated, "next_obs": next_obs,
-                        "timeout": timeout, "episode": episode}.items():  # fmt: skip
-        if array is not None and (array.ndim == 0 or len(array) != rows):
-            raise InputError(f"{where}: {name} has shape {array.shape}, but there are {rows} observations.")
-    if next_obs is None and timeout is None and episode is None:
-        raise InputError(f"{where}: nothing tells where episodes end. Add timeouts, episode or next_observations.")
-    if next_obs is not None and next_obs.shape != obs.shape:
-        raise InputError(f"{where}: next_obs has shape {next_obs.shape}, the observations {obs.shape}.")
-    if rows == 0:
-        raise InputError(f"{where}: no transitions in it.")
-    terminated = terminated.astype(bool)
-    ends = terminated | timeout.astype(bool) if timeout is not None else terminated.copy()
-    if episode is not None:
-        ends[:-1] |= episode[1:] != episode[:-1]
-    next_obs, ends, keep = _next_observations(obs, next_obs, ends, terminated, numbered=episode is not None)
-    index = np.concatenate([[0], np.cumsum(ends[:-1])])
-    if not keep.all():
-        obs, action, reward, next_obs, terminated = (x[keep] for x in (obs, action, reward, next_obs, terminated))
-        index = index[keep]
-        # An episode whose only row was dropped leaves a gap in the numbers.
-        index = np.concatenate([[0], np.cumsum(np.diff(index) > 0)]) if len(index) else index
-    o, a, r, n = (np.ascontiguousarray(x, dtype=np.float32) for x in (obs, action, reward, next_obs))
-    return Transitions(o, a, r, n, terminated, index.astype(np.int64), **about).validate()
-
-
-def _next_observations(
-    obs: np.ndarray, next_obs: np.ndarray | None, ends: np.ndarray, terminated: np.ndarray, numbered: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """s' of every row, where episodes end, and which rows keep a usable s'."""
-    if next_obs is None:
-        next_obs = np.concatenate([obs[1:], obs[-1:]])
-        foreign = ends.copy()
-        foreign[-1] = True
-    else:
-        follows = (next_obs[:-1] == obs[1:]).all(axis=1)
-        if not numbered:
-            ends[:-1] |= ~follows
-        # An s' at the end of an episode that is the next episode's start was filled in by shifting rows.
-        foreign = np.append(ends[:-1] & follows, False)
-        next_obs = next_obs.copy() if foreign.any() else next_obs
-    lost = foreign & terminated
-    next_obs[lost] = obs[lost]
-    return next_obs, ends, ~foreign | terminated

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.sources.transitions import Transitions, from_rows
+from cdsa_lightning.sources.rows import from_rows
+from cdsa_lightning.sources.transitions import Transitions
 
 
 def rows(n):
