@@ -148,17 +148,24 @@ class Table:
     @cached_property
     def returns(self) -> np.ndarray:
         """The undiscounted return of every episode, [episodes] float64."""
+        return self._sums(self.reward)
+
+    def _sums(self, reward: np.ndarray) -> np.ndarray:
+        """Of every episode, [episodes] float64."""
         edges, first, found = np.append(0, np.cumsum(self.lengths)), 0, []
         while first < len(self.lengths):  # whole episodes, about a block of them at a time
             last = max(first + 1, int(np.searchsorted(edges, edges[first] + BLOCK, side="right")) - 1)
             index = np.repeat(np.arange(last - first), self.lengths[first:last])
-            found.append(np.bincount(index, self.reward[edges[first] : edges[last]], last - first))
+            found.append(np.bincount(index, reward[edges[first] : edges[last]], last - first))
             first = last
         return np.concatenate(found)
 
     @cached_property
     def facts(self) -> Facts:
-        """What is told about the data; every column is read once, in the order of the fingerprint.
+        """What is told about the data; the rows are read three times.
+
+        The fingerprint takes one column after the other. Rewards and flags are copied as the first goes by, 5 bytes a
+        row, and need no reading of the rows for themselves.
 
         Raises:
             InputError: there are no rows, or numbers that are NaN or infinite.
@@ -171,9 +178,12 @@ class Table:
             )
         moments = {"obs": Moments(), "action": Moments()}
         count = len(self)
-        arrays = [(name, column.dtype, column.shape, self._seen(name, moments)) for name, column in self._kept.items()]
-        name, _, shape, blocks = arrays.pop()  # terminated: 0 and 1 here, and told as what it means
-        arrays.append((name, np.dtype(bool), shape, (block.astype(bool) for block in blocks)))
+        # terminated: 0 and 1 in the rows, and told as what it means
+        narrow = {"reward": np.empty(count, np.float32), "terminated": np.empty(count, bool)}
+        arrays = [
+            (name, narrow.get(name, column).dtype, column.shape, self._seen(name, moments, narrow))
+            for name, column in self._kept.items()
+        ]
         arrays.append(("episode", np.dtype(np.int64), (count,), self._episodes()))
         fingerprint = digest(arrays)
         told: dict[str, Any] = {}
@@ -181,20 +191,30 @@ class Table:
             std = found.std
             std[std < 1e-6] = 1.0  # an entry that never changes says nothing; dividing by its deviation would shout it
             told |= {f"{name}_mean": found.mean.tolist(), f"{name}_std": std.tolist()}
-        returns = self.returns
+        returns = self._sums(narrow["reward"])
         return Facts(fingerprint, count, float(returns.mean()), float(returns.min()), float(returns.max()), **told)
 
-    def _seen(self, name: str, moments: dict[str, Moments]) -> Iterator[np.ndarray]:
-        """The blocks of a column, each seen to be finite and counted in where its moments are wanted."""
-        column = self._kept[name]
+    def _seen(self, name: str, moments: dict[str, Moments], narrow: dict[str, np.ndarray]) -> Iterator[np.ndarray]:
+        """The blocks of a column, counted in where its moments are wanted.
+
+        Those of the first column bring what `narrow` holds, out of which later ones are read.
+        """
         for span in spans(len(self)):
-            block = np.ascontiguousarray(column[span])
-            # A float64 sum of float32 values cannot overflow, so it is finite exactly when every entry is.
-            if not np.isfinite(block.sum(dtype=np.float64)):
-                raise self._not_finite(name)
+            if name == "obs":
+                for other, copy in narrow.items():
+                    copy[span] = self._finite(other, span)
+            block = narrow[name][span] if name in narrow else self._finite(name, span)
             if name in moments:
                 moments[name].add(block)
             yield block
+
+    def _finite(self, name: str, span: slice) -> np.ndarray:
+        """Rows of a column, together, seen to be finite."""
+        block = np.ascontiguousarray(self._kept[name][span])
+        # A float64 sum of float32 values cannot overflow, so it is finite exactly when every entry is.
+        if not np.isfinite(block.sum(dtype=np.float64)):
+            raise self._not_finite(name)
+        return block
 
     def _not_finite(self, name: str) -> InputError:
         count, first = 0, -1

@@ -185,6 +185,20 @@ def test_numbers_that_are_not_finite_are_found_block_by_block(tmp_path, monkeypa
         TransitionData(TASK, f"npz:{tmp_path / 'data.npz'}").load()
 
 
+def test_every_number_is_looked_at_once_and_flags_that_are_not_finite_are_found(monkeypatch):
+    monkeypatch.setattr(table, "BLOCK", 7)
+    rows, seen, finite = np.random.default_rng(0).normal(size=(20, 12)).astype(np.float32), [], table.Table._finite
+    rows[:, -1] = np.arange(20) % 5 == 4
+    made, bad = table.Table(rows, 4, np.array([5, 5, 10])), rows.copy()
+    monkeypatch.setattr(table.Table, "_finite", lambda *given: seen.append(given[1:]) or finite(*given))
+    assert made.facts.mean_return == pytest.approx(rows[:, -2].sum(dtype=np.float64) / 3)
+    names = ("obs", "action", "reward", "next_obs", "terminated")
+    assert sorted(seen, key=str) == sorted(((name, span) for name in names for span in table.spans(20)), key=str)
+    bad[11, -1] = np.nan
+    with pytest.raises(InputError, match=r"terminated holds 1 values that are NaN or infinite, first in row 11"):
+        _ = table.Table(bad, 4, np.array([20])).facts
+
+
 def test_gathered_rows_are_in_the_order_of_their_indices():
     rows = torch.arange(600.0).reshape(200, 3)
     indices = [torch.randint(200, (2, 5, 7), generator=torch.Generator().manual_seed(i)) for i in range(4)]
