@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,6 +83,32 @@ def test_a_fit_from_a_file_ends_with_the_weights_of_one_from_memory(tmp_path):
         train(module, npz, 30, tmp_path / name, **settings)
         weights.append(module.state_dict())
     assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+
+
+TWO = """
+import pathlib, sys
+from cdsa_lightning.training import CDSAModule
+from training_data import train
+npz, root, maps = map(pathlib.Path, sys.argv[1:])
+options = {"strategy": "ddp", "devices": 2, "precision": "64-true", "memory_map": str(maps)}
+train(CDSAModule("robust", seeds=(0, 1)), npz, 100, root, **options)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_file_equal_one_that_holds_its_data(tmp_path):
+    npz, maps = write_npz(tmp_path / "data.npz", 500), tmp_path / "maps"
+    module = CDSAModule("robust", seeds=(0, 1))
+    train(module, npz, 100, tmp_path / "one", precision="64-true")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "two.py").write_text(TWO)
+    command = [sys.executable, str(tmp_path / "two.py"), str(npz), str(tmp_path / "two"), str(maps)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(list(maps.glob("*.rows"))) == 1
+    states = torch.load(tmp_path / "two" / "last.ckpt", weights_only=True)["state_dict"]
+    for name, value in module.state_dict().items():
+        torch.testing.assert_close(states[name], value, atol=1e-6, rtol=0, msg=name)
 
 
 def test_a_second_run_finds_the_file_and_changed_data_make_a_new_one(minari, tmp_path, monkeypatch):
