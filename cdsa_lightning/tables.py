@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
+from cdsa_lightning.footers import announced
 from cdsa_lightning.untrusted import regular_file, room
 
 __all__ = ["read_arrow", "read_parquet"]
@@ -78,21 +78,14 @@ def read_parquet(path: str | Path) -> pa.Table:
     import pyarrow.parquet as pq  # a second library to load, for the rarer format only
 
     with regular_file(path) as file:
-        opened = pq.ParquetFile(file, thrift_string_size_limit=_THRIFT, thrift_container_size_limit=_THRIFT)
-        size, wanted = os.fstat(file.fileno()).st_size, _announced(opened.metadata)
+        size, wanted = os.fstat(file.fileno()).st_size, announced(file)
         if wanted > room(size):
             raise ValueError(f"{size:,} bytes of it would unpack to {wanted:,}, more than the limit of {room(size):,}")
+        file.seek(0)
+        opened = pq.ParquetFile(file, thrift_string_size_limit=_THRIFT, thrift_container_size_limit=_THRIFT)
         try:
             table = opened.read(use_threads=False)
         except MemoryError as error:  # a page that announces more than there is
             raise ValueError(str(error)) from None
     table.validate(full=True)
     return table
-
-
-def _announced(facts: Any) -> int:
-    """Bytes that the columns of a Parquet file will take, by its list of contents."""
-    groups = [facts.row_group(number) for number in range(facts.num_row_groups)]
-    columns = [group.column(number) for group in groups for number in range(group.num_columns)]
-    each = [max(8 * column.num_values, column.total_uncompressed_size) for column in columns]
-    return max(sum(each), 8 * facts.num_rows * facts.num_columns)

@@ -12,6 +12,7 @@ a ValueError with the reason; who reads the file says which it is and what to do
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -57,16 +58,20 @@ def room(size: int) -> int:
 
 
 @contextlib.contextmanager
-def regular_file(path: str | Path) -> Iterator[IO[bytes]]:
+def regular_file(path: str | Path) -> Iterator[io.BufferedReader]:
     """`path` opened for reading.
 
     Raises:
-        OSError: it cannot be opened, or is no file but a device, a pipe or a folder, which may have no end.
+        OSError: it cannot be opened, or is no file but a device, a pipe or a folder, which may have no end, or one of
+            holes, which are terabytes to read and nothing on the disk.
     """
     # Without O_NONBLOCK a pipe would keep us until somebody writes into it.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "it is no plain file")
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(0, "it is no plain file", str(path))
+        if facts.st_blocks and facts.st_size > room(512 * facts.st_blocks):  # some systems do not count blocks
+            raise OSError(0, "most of it is holes", str(path))
         yield file
 
 
@@ -146,8 +151,9 @@ def parse_yaml(text: str) -> Any:
         depth += 1 if bracket[0] in "[{" else -1
         if depth > DEPTH:
             raise ValueError("it is nested too deeply")
-    loader = yaml.SafeLoader(text)
+    loader = None
     try:
+        loader = yaml.SafeLoader(text)  # which refuses some characters
         node = loader.get_single_node()
         if node is not None and entries_of(node, _nodes) > ENTRIES:
             raise ValueError(f"its aliases stand for more than {ENTRIES:,} entries")
@@ -159,7 +165,8 @@ def parse_yaml(text: str) -> Any:
     except Exception as error:  # a tag on a value that it does not fit: the parser's own errors, of any class
         raise ValueError(f"{type(error).__name__} {error}") from None
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
 
 
 def _nodes(node: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from h5py import h5a, h5d, h5g, h5s, h5t
 
 from cdsa_lightning.sources.hdf5 import open_dataset, plain_bytes
 from cdsa_lightning.sources.transitions import Episode
-from cdsa_lightning.untrusted import room
+from cdsa_lightning.untrusted import regular_file, room
 
 __all__ = ["HDF5Episodes", "write_episodes"]
 
@@ -35,7 +35,8 @@ class HDF5Episodes:
         self.dropped = 0
         self._names = [("observations", None)] if parts is None else [(f"observations/{key}", n) for key, n in parts]
         file = path / "main_data.hdf5"
-        self._file, self.room = h5py.File(file, "r"), room(file.stat().st_size)
+        with regular_file(file):  # HDF5 would wait for whoever writes to a pipe
+            self._file, self.room = h5py.File(file, "r"), room(file.stat().st_size)
 
     def __enter__(self) -> HDF5Episodes:
         return self

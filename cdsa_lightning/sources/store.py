@@ -20,7 +20,7 @@ import numpy as np
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.sources.minari_hdf5 import write_episodes
 from cdsa_lightning.sources.transitions import Episode
-from cdsa_lightning.untrusted import read_json
+from cdsa_lightning.untrusted import read_json, regular_file
 
 __all__ = [
     "DIGEST",
@@ -190,7 +190,7 @@ def data_digest(data: Path) -> str:
     """
     digest = hashlib.sha256()
     for path in sorted(path for path in data.rglob("*") if path.is_file() and path.name != "metadata.json"):
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             own = hashlib.file_digest(file, "sha256").hexdigest()
         digest.update(f"{path.relative_to(data).as_posix()} {own}\n".encode())
     return digest.hexdigest()
