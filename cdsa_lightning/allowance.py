@@ -31,7 +31,7 @@ class Allowance(TorchDispatchMode):
         InputError: more is asked for.
     """
 
-    def __init__(self, entries: int, calls: int = 100_000) -> None:
+    def __init__(self, entries: int, calls: int = 20_000) -> None:
         super().__init__()
         self.entries, self.calls = entries, calls
 

@@ -34,6 +34,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
+from cdsa_lightning.untrusted import regular_file
 
 __all__ = ["inspect", "load", "save_mlp"]
 
@@ -200,7 +201,7 @@ def _read(path: Path) -> _Perceptron:
         raise InputError(f"{str(path)!r} holds layers of sizes {sizes}, its sidecar says {network['sizes']}.")
     activation(network.get("hidden_activation"), path.with_suffix(".json"))
     output = network.get("output")
-    if output not in OUTPUTS:
+    if not isinstance(output, str) or output not in OUTPUTS:
         raise unknown_name("output", str(output), OUTPUTS, f"It is asked for by {str(path.with_suffix('.json'))!r}.")
     mean, std = _statistics(arrays, sidecar["obs_normalisation"], path, sizes[0])
     return _Perceptron(layers, sizes, network, mean, std, sidecar)
@@ -233,7 +234,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".npz":
         return read_npz(path)
     try:
-        return safetensors.numpy.load_file(path)
+        with regular_file(path):
+            return safetensors.numpy.load_file(path)
     except Exception as error:  # The parser's own error class, OSError, or a data type that NumPy lacks.
         raise InputError(f"{str(path)!r} cannot be read as safetensors: {error}. Write it anew.") from error
 

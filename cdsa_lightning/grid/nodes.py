@@ -59,8 +59,15 @@ class Node:
 
     @cached_property
     def path(self) -> str:
-        """Its directory under the output, and its identity."""
-        facts = json.dumps([self.kind, self.task, self.name, self.settings, self.needs], sort_keys=True)
+        """Its directory under the output, and its identity.
+
+        Raises:
+            InputError: its settings, which may be those of a file, are not what JSON can say.
+        """
+        try:
+            facts = json.dumps([self.kind, self.task, self.name, self.settings, self.needs], sort_keys=True)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"The settings of {self.kind} {self.name!r} cannot be kept as JSON: {error}.") from None
         return f"{self.kind}/{self.task}/{self.name}-{hashlib.sha256(facts.encode()).hexdigest()[:10]}"
 
     @property

@@ -23,7 +23,7 @@ from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.metrics.bootstrap import Interval, Verdict, verdict
 from cdsa_lightning.tuning.outcomes import OBJECTIVES, Objective, Outcome, mean_difference
 from cdsa_lightning.tuning.space import Space
-from cdsa_lightning.tuning.storage import find_optuna, open_storage, reached, without_password
+from cdsa_lightning.tuning.storage import find_optuna, open_storage, reached, understood, without_password
 
 if TYPE_CHECKING:
     import optuna
@@ -99,7 +99,7 @@ class Search:
         self.objective, self.count, self.seed = objective, count, seed
         self._direction = "maximize" if objective.sign > 0 else "minimize"
         kept = open_storage(storage)
-        with reached(storage):
+        with reached(storage), understood(storage):
             self.study: optuna.Study = self._optuna.create_study(
                 storage=kept,
                 study_name=_STUDY,
@@ -158,11 +158,12 @@ class Search:
 
     def finished(self) -> list[Trial]:
         """The trials that are in the storage, in order."""
-        kept = [trial.user_attrs[_TRIAL] for trial in self.study.get_trials(deepcopy=False)]
-        return [
-            self._trial(one["name"], Coefficients.from_dict(one["coefficients"]), Outcome.from_json(one["outcome"]))
-            for one in kept
-        ]
+        with understood(self.storage):
+            kept = [trial.user_attrs[_TRIAL] for trial in self.study.get_trials(deepcopy=False)]
+            return [
+                self._trial(one["name"], Coefficients.from_dict(one["coefficients"]), Outcome.from_json(one["outcome"]))
+                for one in kept
+            ]
 
     def _trial(self, name: str, coefficients: Coefficients, outcome: Outcome) -> Trial:
         return Trial(name, coefficients, outcome, self.objective.value(outcome))

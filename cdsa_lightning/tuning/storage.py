@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import regular_file
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
 
-__all__ = ["find_optuna", "open_storage", "reached", "without_password"]
+__all__ = ["find_optuna", "open_storage", "reached", "understood", "without_password"]
 
 
 def without_password(storage: str) -> str:
@@ -42,7 +44,8 @@ def open_storage(storage: str) -> RDBStorage:
         InputError: it cannot be read, made or reached.
     """
     url = _url(storage)
-    with reached(storage):
+    with reached(storage), understood(storage):
+        _require_plain(url)
         try:
             return find_optuna().storages.RDBStorage(url)
         except ImportError as error:  # the driver of another data base than SQLite
@@ -80,6 +83,31 @@ def reached(storage: str) -> Iterator[None]:
     except (SQLAlchemyError, find_optuna().exceptions.StorageInternalError) as error:
         cause = error if isinstance(error, DBAPIError) else error.__cause__
         raise _refused(storage, cause.orig if isinstance(cause, DBAPIError) else error) from None
+
+
+@contextlib.contextmanager
+def understood(storage: str) -> Iterator[None]:
+    """What is no trial of a search as an InputError; around what reads a storage and does nothing else."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
+        raise _refused(storage, f"what it holds is damaged ({type(error).__name__}: {error})") from None
+
+
+def _require_plain(url: str) -> None:
+    """Refuse an SQLite file with views or triggers, which are programs, and whatever is no plain file."""
+    path, strange = Path(url.removeprefix("sqlite:///")), "type NOT IN ('table', 'index')"
+    if not url.startswith("sqlite:///") or not path.exists():
+        return
+    try:
+        with regular_file(path), contextlib.closing(sqlite3.connect(path)) as base:
+            rows = base.execute(f"SELECT name FROM sqlite_master WHERE {strange} LIMIT 1").fetchall()
+    except (OSError, sqlite3.Error) as error:
+        raise ValueError(str(error)) from None
+    if rows:
+        raise ValueError(f"{str(rows[0][0])[:80]!r} is a view or a trigger")
 
 
 def _refused(storage: str, reason: object) -> InputError:

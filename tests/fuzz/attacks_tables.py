@@ -205,7 +205,7 @@ COLUMNS = {
     "texts": lambda n, _: pa.array(["x"] * n),
     "nothing": lambda n, _: pa.nulls(n),
     "lists": lambda n, _: pa.array([[1.0] * (i % 3) for i in range(n)]),
-    "nested": lambda n, _: pa.array([{"a": {"b": [{}]}}] * n),
+    "nested": lambda n, _: pa.array([{"a": {"b": [{"c": 1}]}}] * n),
     "binary": lambda n, _: pa.array([b"\xff"] * n),
     "long_integers": lambda n, _: pa.array([2**62] * n),
     "negative_integers": lambda n, _: pa.array([-(2**62)] * n),

@@ -46,6 +46,16 @@ def _read_corrector(path):
         CorrectedPolicy(policy, corrector)
 
 
+def _run_numpy(path):
+    from cdsa_lightning.core.coefficients import Coefficients
+    from cdsa_lightning.runtime import NumpyCorrector
+
+    for seed in (0, "mean"):
+        corrector = NumpyCorrector(path, Coefficients(k1=0.5, k2=0.5, units="sigma2", num_steps=2), seed)
+        corrector(np.zeros((3, corrector.obs_dim)), np.zeros((3, corrector.action_dim)))
+    NumpyCorrector(path)
+
+
 def _iql(folder):
     checkpoints.CHECKPOINTS["iql"](folder, known_task())
 
@@ -93,13 +103,16 @@ def _as_parquet(data):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from cdsa_lightning.sources import store
+
     for part in list(data.glob("*/part-*")):
         with pa.memory_map(str(part)) as mapped:
             table = pa.ipc.open_file(mapped).read_all()
             pq.write_table(table, part.with_suffix(".parquet"))
         part.unlink()
     facts = json.loads((data / "metadata.json").read_text())
-    (data / "metadata.json").write_text(json.dumps(facts | {"data_format": "parquet"}))
+    facts |= {"data_format": "parquet", store.DIGEST: store.data_digest(data)}
+    (data / "metadata.json").write_text(json.dumps(facts))
 
 
 def _read_minari(_):

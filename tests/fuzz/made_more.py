@@ -126,9 +126,9 @@ def _storage(folder):
 
 
 def _read_storage(path):
-    from cdsa_lightning.tuning.storage import find_optuna, open_storage, reached
+    from cdsa_lightning.tuning.storage import find_optuna, open_storage, reached, understood
 
-    with reached(str(path)):
+    with reached(str(path)), understood(str(path)):
         study = find_optuna().create_study(storage=open_storage(str(path)), study_name="cdsa", load_if_exists=True)
         len(study.trials), dict(study.user_attrs)
 

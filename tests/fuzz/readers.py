@@ -18,6 +18,7 @@ from fuzz.attacks_text import CSV, FILE, JSON, TEXT, YAML
 from fuzz.attacks_torch import BARE, TORCH
 
 torch.set_num_threads(1)
+ASKS = "memory allocation failed for"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Reader:
         main: The path below the folder that is read, "" for the folder itself.
         read: Reads it.
         kinds: Pattern of a file's name -> the attacks on it.
+        asks: What its native library says when the system refuses it memory; before it looks, it asks for what it is
+            told, and touches none. That may end in an InputError, and in nothing else.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Reader:
     main: str
     read: object
     kinds: dict = field(default_factory=dict)
+    asks: str = "\0"
 
     def path(self, folder):
         return folder / self.main if self.main else folder
@@ -85,11 +89,12 @@ def _baseline(name, module, main, kinds, make, task=made.task):
 
 _ALL = [
     Reader("corrector", made._corrector, "corrector.safetensors", made._read_corrector, {"*.safetensors": SAFETENSORS}),
+    Reader("runtime", made._corrector, "corrector.safetensors", made._run_numpy, {"*.safetensors": SAFETENSORS}),
     _baseline("checkpoint", "iql:IQL", "last.ckpt", {"*.ckpt": TORCH}, made._iql, made.known_task),
     Reader("npz data", made._npz, "data.npz", made._source("npz"), {"*.npz": NPZ}),
-    Reader("D4RL HDF5", made._d4rl, "data.hdf5", made._source("d4rl"), {"*.hdf5": HDF5}),
+    Reader("D4RL HDF5", made._d4rl, "data.hdf5", made._source("d4rl"), {"*.hdf5": HDF5}, ASKS),
     Reader("Minari HDF5", made._minari("hdf5"), "", made._read_minari,
-           {"main_data.hdf5": HDF5, "metadata.json": JSON}),
+           {"main_data.hdf5": HDF5, "metadata.json": JSON}, ASKS),
     Reader("Minari Arrow", made._minari("arrow"), "", made._read_minari, {"part-*": ARROW}),
     Reader("Minari Parquet", made._minari("parquet"), "", made._read_minari, {"part-*": ARROW}),
     _baseline("sb3", "foreign.sb3", "agent.zip", {"agent.zip": TORCH, "agent.json": JSON, "*.npz": NPZ}, made_more._sb3),  # noqa: E501

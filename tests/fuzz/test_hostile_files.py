@@ -8,17 +8,27 @@ import numpy as np
 import pytest
 import torch
 
+from baselines.checkpoints import CHECKPOINTS
+from cdsa_baselines import mlp
+from cdsa_baselines.foreign import onnx, torchscript
+from cdsa_baselines.foreign._graph import Graph
+from cdsa_baselines.foreign._onnx_limits import packages
 from cdsa_lightning import untrusted
 from cdsa_lightning.allowance import Allowance
 from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import seal
 from cdsa_lightning.sources import load_transitions
+from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
 from cdsa_lightning.torch_files import Foreign, read_torch_file
 from evaluation_files import write_corrector
 from fuzz import attacks_archives as archives
 from fuzz import attacks_text as text
 from fuzz import attacks_torch as torches
+from fuzz.attacks_programs import ONNX, SCRIPT
+from fuzz.attacks_tables import SQLITE
+from fuzz.made import task
+from fuzz.made_more import _grid, _onnx_beside, _read_grid, _read_storage, _script, _storage
 
 
 def stored(program):
@@ -109,3 +119,92 @@ def test_an_allowance_is_counted_before_memory_is_taken():
         torch.zeros(10**6, 10**6)
     with Allowance(1000):
         assert torch.ones(10, 10).sum() == 100
+
+
+def test_yaml_of_strange_characters_is_a_fault_of_the_file():
+    with pytest.raises(ValueError, match="unacceptable character"):
+        untrusted.parse_yaml("a: \x00")
+
+
+def test_a_file_of_holes_is_not_read(tmp_path):
+    text.huge_and_hollow(tmp_path, tmp_path / "a.json")
+    (tmp_path / "a.json").open("r+b").write(b"[]")  # a block that is there
+    with pytest.raises(OSError, match="holes"):
+        untrusted.read_json(tmp_path / "a.json")
+
+
+def test_episodes_in_a_pipe_are_not_waited_for(tmp_path):
+    (tmp_path / "main_data.hdf5").touch()
+    text.waiting_pipe(tmp_path, tmp_path / "main_data.hdf5")
+    with pytest.raises(OSError, match="no plain file"):
+        HDF5Episodes(tmp_path, 1, None)
+
+
+@pytest.mark.parametrize("attack", ["no_json", "deep_json", "wrong_distribution", "unknown_state", "endless_view"])
+def test_a_damaged_storage_of_trials_is_told(tmp_path, attack):
+    _storage(tmp_path)
+    dict((one.__name__, one) for _, one in SQLITE)[attack](tmp_path, tmp_path / "trials.db")
+    with pytest.raises(InputError, match="Cannot keep trials in .*(damaged|is a view)"):
+        _read_storage(tmp_path / "trials.db")
+
+
+def test_the_output_of_a_perceptron_is_a_name(tmp_path):
+    CHECKPOINTS["mlp"](tmp_path, task())
+    said = json.loads((tmp_path / "clone.json").read_text())
+    said["network"]["output"] = ["tanh"]
+    (tmp_path / "clone.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match="output"):
+        mlp.inspect(tmp_path / "clone.npz")
+
+
+def test_a_program_without_end_is_left_after_few_steps(tmp_path):
+    _script(tmp_path)
+    dict((one.__name__, one) for _, one in SCRIPT)["endless_loop"](tmp_path, tmp_path / "net.pt")
+    with pytest.raises(InputError, match="more than 50,000 steps"):
+        torchscript.load(tmp_path / "net.pt", task())
+
+
+def test_a_graph_has_a_number_of_calls():
+    arg = {"arg": {"as_tensor": {"name": "obs"}}, "kind": 1}
+    node = {"target": "torch.ops.aten.neg.default", "inputs": [arg], "outputs": [{"as_tensor": {"name": "x"}}]}
+    with pytest.raises(InputError, match="more than 10,000 operators"):
+        Graph(["obs"], [node] * 10_001)
+
+
+def test_names_in_an_onnx_model_are_text(tmp_path):
+    _onnx_beside(tmp_path)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(path.read_bytes().replace(b"net.onnx.data", b"net.onnx.dat\xff"))
+    with pytest.raises(InputError, match="is no text"):
+        onnx.inspect(path)
+
+
+def test_branches_within_branches_are_counted(tmp_path):
+    CHECKPOINTS["onnx"](tmp_path, task())
+    dict((one.__name__, one) for _, one in ONNX)["nested_branches"](tmp_path, tmp_path / "net.onnx")
+    with pytest.raises(InputError, match="more than 10,000 nodes"):
+        onnx.inspect(tmp_path / "net.onnx")
+
+
+def test_the_settings_of_a_grid_are_what_json_can_say(tmp_path):
+    _grid(tmp_path)
+    (tmp_path / "own.yaml").write_text("model: {1: 0.1, lr: 0.1}\n")
+    with pytest.raises(InputError, match="cannot be kept as JSON"):
+        _read_grid(tmp_path / "grid.yaml")
+
+
+def test_a_program_is_not_nested_beyond_what_the_parser_takes(tmp_path):
+    _script(tmp_path)
+    dict((one.__name__, one) for _, one in SCRIPT)["deep_minus"](tmp_path, tmp_path / "net.pt")
+    with pytest.raises(InputError, match="nested too deeply"):
+        torchscript.inspect(tmp_path / "net.pt")
+
+
+def test_a_number_type_that_nobody_knows_is_told_by_its_number(tmp_path):
+    CHECKPOINTS["onnx"](tmp_path, task())
+    path = tmp_path / "net.onnx"
+    model = packages()[0].load_model_from_string(path.read_bytes())
+    model.graph.input[0].type.tensor_type.elem_type = 33
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InputError, match="type 33|not a valid ONNX model"):
+        onnx.inspect(path)

@@ -29,6 +29,7 @@ CONSTANT = 512 << 20
 FACTOR = 64
 """Bytes that it may take besides, for each byte of its input."""
 CPU_SECONDS, IDLE_SECONDS = 30, 15
+"""A child hangs that takes more of the processor for one input, or sleeps for longer."""
 BATCH = 500
 SUSPECT = (
     *("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pickle.find_class", "ctypes.dlopen"),
@@ -56,7 +57,10 @@ EVENTS = Events()
 
 
 class Shared:
-    """Four numbers that a child and its parent both see: at which input, how many read, refused, and peak memory."""
+    """Numbers that a child and its parent both see: at which input, how many read, refused, peak memory, microseconds.
+
+    The microseconds are those of the processor that damage took; attacks are not counted.
+    """
 
     def __init__(self):
         self.memory = mmap.mmap(-1, 4096)
@@ -68,7 +72,7 @@ class Shared:
         struct.pack_into("<q", self.memory, 8 * place, value)
 
 
-AT, READ, REFUSED, PEAK = range(4)
+AT, READ, REFUSED, PEAK, SPENT = range(5)
 
 
 def memory(field):
@@ -108,7 +112,7 @@ def attempt(reader, path, home, size):
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             reader.read(path)
     except BaseException as error:  # whatever comes is what is asked for
-        outcome, wrong = judge(error)
+        outcome, wrong = judge(error, reader.asks)
     finally:
         EVENTS.listening = False
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
@@ -123,14 +127,15 @@ def attempt(reader, path, home, size):
     return outcome, wrong, grown
 
 
-def judge(error):
+def judge(error, asks):
+    """(outcome, what is wrong) of an exception, where `asks` is in what may be said of memory."""
     from cdsa_lightning.errors import InputError
 
     chain, link = [], error
     while link is not None and link not in chain:
         chain.append(link)
         link = link.__cause__ or link.__context__
-    if isinstance(error, MemoryError) or any(_memory(link) for link in chain):
+    if isinstance(error, MemoryError) or any(_memory(link) and asks not in str(link) for link in chain):
         return "error", f"memory: {type(chain[-1]).__name__} {str(chain[-1])[:80]} {where(chain[-1])}"
     if isinstance(error, InputError):
         return "refused", ""
@@ -148,16 +153,17 @@ def where(error):
     return f"at {Path(own[-1].filename).name}:{own[-1].name}" if own else ""
 
 
-def work(reader, home, seed, first, last, until, shared, told):
-    """In the child: the inputs from `first` on."""
+def work(reader, home, seed, first, last, seconds, shared, told):
+    """In the child: the inputs from `first` on, damage for as long as `seconds` of the processor are left."""
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1), os.dup2(null, 2)
+    attacks = len(reader.attack_list())
     for index in range(first, last):
-        if until and time.monotonic() > until and index >= len(reader.attack_list()):
+        if seconds and index >= attacks and shared[SPENT] > seconds * 1e6:
             break
-        shared[AT] = index
+        shared[AT], began = index, time.process_time()
         folder = home / "work"
         shutil.copytree(home / "seed", folder)
         name, size = prepare(reader, folder, seed, index)
@@ -166,7 +172,8 @@ def work(reader, home, seed, first, last, until, shared, told):
         shared[PEAK] = max(shared[PEAK], grown)
         if outcome != "error":
             shared[READ if outcome == "read" else REFUSED] += 1
-        if wrong or index < len(reader.attack_list()):
+        shared[SPENT] += int((time.process_time() - began) * 1e6) if index >= attacks else 0
+        if wrong or index < attacks:
             told.write(json.dumps({"index": index, "input": name, "outcome": outcome, "wrong": wrong}) + "\n")
             told.flush()
     else:
@@ -175,24 +182,30 @@ def work(reader, home, seed, first, last, until, shared, told):
     shared[AT] = -1
 
 
-def cpu(pid):
+def state(pid):
+    """Seconds of the processor that a process took, and whether it waits for something besides its turn."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return 0.0, False
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), fields[0] not in "RD"
 
 
 def watch(pid, shared):
     """Wait for the child; why it ended: "" where it did by itself."""
-    at, since, used = -2, 0.0, 0.0
+    at, awake, start, last = -2, 0.0, 0.0, 0.0
     while True:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            return f"crash: {signal.Signals(os.WTERMSIG(status)).name}" if os.WIFSIGNALED(status) else ""
+            if os.WIFSIGNALED(status):
+                return f"crash: {signal.Signals(os.WTERMSIG(status)).name}"
+            return "it ended" if os.WEXITSTATUS(status) else ""
+        (taken, waits), now = state(pid), time.monotonic()
         if shared[AT] != at:
-            at, since, used = shared[AT], time.monotonic(), cpu(pid)
-        elif (busy := cpu(pid) - used) > CPU_SECONDS or time.monotonic() - since > max(IDLE_SECONDS, 50 * busy):
+            at, awake, start = shared[AT], now, taken
+        if taken != last or not waits:
+            last, awake = taken, now
+        if taken - start > CPU_SECONDS or now - awake > IDLE_SECONDS:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             return "hang"
@@ -200,9 +213,8 @@ def watch(pid, shared):
 
 
 def fuzz(reader, home, seed, first, count, seconds):
-    """All inputs from `first` on: `count` of them, or as many as `seconds` allow, the attacks in any case."""
-    shared, told, began = Shared(), home / "told", time.monotonic()
-    until = began + seconds if seconds else 0
+    """All inputs from `first` on: `count` of them, or the attacks and damage for `seconds` of the processor."""
+    shared, told = Shared(), home / "told"
     end = first + count if count else sys.maxsize
     deaths, index = [], first
     while index < end:
@@ -211,7 +223,7 @@ def fuzz(reader, home, seed, first, count, seconds):
         if not pid:
             with told.open("a") as file:
                 try:
-                    work(reader, home, seed, index, last, until, shared, file)
+                    work(reader, home, seed, index, last, seconds, shared, file)
                 except BaseException:  # the harness itself
                     file.write(json.dumps({"index": shared[AT], "wrong": "harness: " + traceback.format_exc()}) + "\n")
                     file.flush()
@@ -220,13 +232,15 @@ def fuzz(reader, home, seed, first, count, seconds):
         why = watch(pid, shared)
         if why:
             deaths.append({"index": shared[AT], "input": "", "outcome": "died", "wrong": why})
+            shared[SPENT] += int(CPU_SECONDS * 1e6) if why == "hang" and shared[AT] >= len(reader.attack_list()) else 0
             shutil.rmtree(home / "work", ignore_errors=True)
-        if shared[AT] < 0 or (until and time.monotonic() > until + 60):
+        if shared[AT] < 0:
             break
         index = shared[AT] + 1 if why else last
     lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
     counts = {"read": shared[READ], "refused": shared[REFUSED], "died": len(deaths), "peak": shared[PEAK]}
-    return {"reader": reader.name, **counts, "seconds": time.monotonic() - began, "told": lines + deaths}
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"reader": reader.name, **counts, "cpu": usage.ru_utime + usage.ru_stime, "told": lines + deaths}
 
 
 def main():

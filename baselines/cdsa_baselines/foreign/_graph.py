@@ -20,6 +20,8 @@ from cdsa_lightning.storages import DTYPES
 
 __all__ = ["NUMBER_TYPES", "Graph", "argument"]
 
+CALLS = 10_000
+"""Operators that a program calls, one after the other."""
 NUMBER_TYPES = {
     **{1: "Byte", 2: "Char", 3: "Short", 4: "Int", 5: "Long", 6: "Half", 7: "Float", 8: "Double", 12: "Bool"},
     13: "BFloat16",
@@ -86,6 +88,8 @@ class Graph:
             self.calls.append(Call(SCALAR_OPS[python], args, kwargs, results))
         else:
             raise InputError(f"it calls {target[:80]!r}, which is none of the operators that a network may. {REMEDY}")
+        if len(self.calls) > CALLS:
+            raise InputError(f"it calls more than {CALLS:,} operators. {REMEDY}")
 
     def _refuse_change(self, name: str, node: dict[str, Any]) -> None:
         """Changing a weight in place would make the policy more than a function."""

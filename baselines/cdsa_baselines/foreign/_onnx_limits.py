@@ -11,12 +11,12 @@ import numpy as np
 
 from cdsa_lightning.errors import InputError
 
-__all__ = ["ENDLESS", "messages", "packages", "require_few", "try_out"]
+__all__ = ["ENDLESS", "messages", "packages", "require_few", "require_text", "try_out"]
 
 ENDLESS = ("Loop", "Scan", "SequenceMap")
 """Operators that run a part of the graph as often as a number says."""
-NODES = 100_000
-"""Nodes of a graph, those counted again that a function's body repeats."""
+NODES = 10_000
+"""Nodes of a graph, those counted again that a function's body repeats; onnxruntime takes 40 KB for one."""
 ROOM = 256 << 20
 """Bytes that a graph may compute with on a few observations, besides its weights."""
 PATIENCE = 20.0
@@ -47,6 +47,21 @@ def messages(message: Any) -> Iterator[Any]:
         if field.message_type is not None:
             for part in [value] if hasattr(value, "ListFields") else value:
                 yield from messages(part)
+
+
+def require_text(parts: list[Any], source: str) -> None:
+    """Refuse names and paths that are no text, which protobuf gives as bytes.
+
+    Raises:
+        InputError: there is one.
+    """
+    for field, value in (entry for part in parts for entry in part.ListFields()):
+        if field.type == field.TYPE_STRING and any(isinstance(one, bytes) for one in _all(value)):
+            raise InputError(f"{source} is damaged: its {field.name} is no text. Export it anew.")
+
+
+def _all(value: Any) -> Any:
+    return [value] if isinstance(value, str | bytes) else value
 
 
 def require_few(model: Any, source: str) -> None:

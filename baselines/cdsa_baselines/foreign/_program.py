@@ -29,7 +29,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.tasks import Task
 
-__all__ = ["Sidecar", "Tensors", "chosen", "first_line", "program_policy", "read_sidecar", "shapes_of"]
+__all__ = ["Sidecar", "Tensors", "TooMuch", "chosen", "first_line", "program_policy", "read_sidecar", "shapes_of"]
 
 KEYS = ("scale_to_bounds", "obs_mean", "obs_std", "eps_added_to_std", "output", "info")
 PROBES = 16
@@ -37,6 +37,10 @@ ROOM = 1 << 24
 """Entries of all that a program computes on a few observations, besides what its weights give reason for."""
 SIZES = 100
 """Sizes of tensors that are tried as the number of observation entries."""
+
+
+class TooMuch(InputError):
+    """A program takes more steps than a network would."""
 
 
 class Tensors(nn.Module):
@@ -259,6 +263,8 @@ def shapes_of(program: nn.Module, candidates: Iterable[int]) -> list[tuple[int, 
         try:
             with torch.inference_mode():
                 outputs = functional_call(program, weights, (torch.empty(2, entries, device="meta"),))
+        except TooMuch:  # So it does with other numbers, and there may be a hundred.
+            break
         except Exception:  # It does not fit, or asks for values.
             continue
         fitting.append((entries, {name: list(tensor.shape) for name, tensor in outputs.items()}))

@@ -8,6 +8,7 @@ parser reads it; `Code` refuses every other construct in any line of it, reached
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ LISTS: Mapping[str, Callable[..., Any]] = {
 GRAD_MODE = "__torch__.torch.autograd.grad_mode."
 """Where `torch.no_grad` and its kin live; a policy has no gradients, so that they do nothing."""
 
+_DEEP = re.compile(rb"(?:[-+~(\[{]\s*){100}|(?:\bnot\s+){100}")
 NODES = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Import, ast.alias),
     *(ast.Assign, ast.AnnAssign, ast.Return, ast.If, ast.For, ast.Expr, ast.Pass, ast.Load, ast.Store),
@@ -85,6 +87,8 @@ class Code:
             if f"{module}." == GRAD_MODE:
                 continue
             try:
+                if _DEEP.search(text):  # the parser would take memory for it, and then say that there is none
+                    raise InputError("an expression is nested too deeply.")
                 tree = ast.parse(text.decode())
                 for statement in tree.body:
                     self._define(module, statement)

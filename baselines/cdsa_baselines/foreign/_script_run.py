@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cdsa_baselines.foreign._ops import CREATION, REMEDY, SCALAR_OPS, TENSOR_OPS, flat, operation
-from cdsa_baselines.foreign._program import Tensors
+from cdsa_baselines.foreign._program import Tensors, TooMuch
 from cdsa_baselines.foreign._script import GRAD_MODE, LISTS, NAMES, Code, dotted
 from cdsa_baselines.foreign._script_data import Object, Stored, by_name, named
 from cdsa_baselines.foreign._tape import Recorder, Tape
@@ -25,8 +25,8 @@ __all__ = ["Script"]
 
 Function = Callable[..., Any]
 _NOTHING = object()
-STEPS = 200_000
-"""Statements of one pass, and entries of the lists and texts that it makes; a hundred layers take some 10,000."""
+STEPS, CALL = 50_000, 10
+"""Statements of a pass, entries of lists and texts in it, `CALL` for an operator; a hundred layers take 15,000."""
 
 
 class _Function(str):
@@ -76,7 +76,7 @@ class _Run:
         """Count steps: a loop over 10^12 numbers, or a list joined with itself forty times, is no network."""
         self.left -= steps
         if self.left < 0:
-            raise InputError(f"The program takes more than {STEPS:,} steps for one pass. {REMEDY}")
+            raise TooMuch(f"The program takes more than {STEPS:,} steps for one pass. {REMEDY}")
 
     # ---- functions -------------------------------------------------------------------------------------------------
 
@@ -258,6 +258,7 @@ class _Run:
             return self.plain(SCALAR_OPS[name], *args)
         if name.endswith("_") and any(args[0] is stored for stored in self.script.tensors.buffers()):
             raise InputError(f"The program changes a stored tensor by {name!r} at each call. {REMEDY}")
+        self.spend(CALL)
         return self.traced(operation(name), args, kwargs, creates=name in CREATION, steady=name == "dim")
 
     def primitive(self, name: str, args: list[Any]) -> Any:

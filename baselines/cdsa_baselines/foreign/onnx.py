@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from cdsa_baselines._files import LIMIT, checkpoint_file
 from cdsa_baselines._layers import require_widths
-from cdsa_baselines.foreign._onnx_limits import ENDLESS, messages, packages, require_few, try_out
+from cdsa_baselines.foreign._onnx_limits import ENDLESS, messages, packages, require_few, require_text, try_out
 from cdsa_baselines.foreign._program import chosen, first_line, program_policy, read_sidecar
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.errors import InputError
@@ -156,6 +156,7 @@ def _read(path: Path) -> _Model:
     for extra in ("metadata_props", "training_info"):
         model.ClearField(extra)
     parts = list(messages(model))
+    require_text(parts, source)
     require_few(model, source)
     operators = _require_standard(onnx, model, [part for part in parts if isinstance(part, onnx.NodeProto)], source)
     room = LIMIT
@@ -231,7 +232,8 @@ def _input(onnx: Any, graph: Any, source: str) -> tuple[str, int | None, int | N
         raise InputError(f"{source} takes {len(inputs)} inputs ({names}), expected the observations [B, S] alone.")
     kind = inputs[0].type.tensor_type.elem_type
     if kind != onnx.TensorProto.FLOAT:
-        found = onnx.TensorProto.DataType.Name(kind).lower()
+        known = onnx.TensorProto.DataType
+        found = known.Name(kind).lower() if kind in known.values() else f"type {kind}"
         raise InputError(f"{source} takes observations as {found}, expected float (32 bits). Export it in float32.")
     sizes = _sizes(inputs[0])
     if len(sizes) != 2:
