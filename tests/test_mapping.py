@@ -125,13 +125,15 @@ def test_a_second_run_finds_the_file_and_changed_data_make_a_new_one(minari, tmp
     assert len(list(folder.glob("*.rows"))) == 2
 
 
-@pytest.mark.parametrize("damage", ["no sidecar", "cut file", "garbled sidecar", "no file"])
+@pytest.mark.parametrize("damage", ["no sidecar", "cut file", "grown file", "garbled sidecar", "no file"])
 def test_half_a_table_is_made_again(minari, tmp_path, damage):
     source, folder = minari(), tmp_path / "maps"
     whole = ready(source, memory_map=str(folder)).rows.clone()
     (rows,), (sidecar,) = folder.glob("*.rows"), folder.glob("*.json")
     if damage == "cut file":
         os.truncate(rows, rows.stat().st_size - 4)
+    elif damage == "grown file":
+        rows.write_bytes(bytes(8) + rows.read_bytes())
     elif damage == "garbled sidecar":
         sidecar.write_text(sidecar.read_text()[:-40])
     else:
