@@ -42,7 +42,7 @@ STEPS = {"pointmass": 10, "hopper": 10}
 def corrector_file(task, folder):
     """A corrector of the robust preset's shapes, never trained, as a file."""
     nets = Networks(task.obs_dim, task.action_dim, get_preset("robust").networks, [torch.Generator().manual_seed(0)])
-    coefficients = Coefficients(k1=1.0, k2=1.0, units="sigma2", clip="every_step", a2="separate")
+    coefficients = Coefficients(k1=1.0, k2=1.0, units="sigma2", clip="every_step", a2="residual")
     corrector = Corrector(nets, task.low, task.high, task.obs_dim, coefficients)
     rows = torch.randn(1000, task.obs_dim), torch.zeros(1000, task.action_dim)
     corrector.measure_noise(*rows)

@@ -23,6 +23,13 @@ def test_growth_compares_the_last_fifth_with_the_first_after_warm_up():
     assert spread == pytest.approx(0.089) and speed["rows"] < 0.65
 
 
+def test_a_turn_serves_every_load(tmp_path):
+    files = {name: bench.corrector_file(get_task(name), tmp_path) for name in (bench.POINTMASS, bench.HOPPER)}
+    seconds, memory, speed = bench.serve(0.0, 20, files)
+    assert len(seconds) == len(memory) == 1 and memory[0] > 0
+    assert set(speed) == {"pointmass", "hopper", "rollout"} and all(len(v) == 1 and v[0] > 0 for v in speed.values())
+
+
 @pytest.mark.slow
 def test_a_corrected_policy_serves_ten_thousand_environments_in_flat_memory(tmp_path):
     files = {name: bench.corrector_file(get_task(name), tmp_path) for name in (bench.POINTMASS, bench.HOPPER)}
