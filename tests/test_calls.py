@@ -219,7 +219,7 @@ def test_a_mistake_in_a_fit_is_told_and_leaves_nothing(npz, arrays, values, text
         (lambda a: a | {"obs": np.where(a["obs"] > 0.999, np.nan, a["obs"])}, "NaN or infinite"),
         (lambda a: a | {"actions": a["actions"][:, 0]}, "must be tables"),
         (lambda a: a | {"rewards": a["rewards"][:5]}, "reward has shape"),
-        (lambda a: {k: v for k, v in a.items() if k != "actions"}, "has no actions or action"),
+        (lambda a: {k: v for k, v in a.items() if k != "actions"}, "no actions or action"),
         (lambda a: a | {"obs": np.full(a["obs"].shape, "x")}, "not numbers"),
     ],
 )

@@ -106,7 +106,7 @@ def named_rows(arrays: Mapping[str, Array], name: str) -> dict[str, Array]:
             found[field] = arrays[key]
         elif field in _REQUIRED:
             there = ", ".join(arrays) or "nothing"
-            raise InputError(f"{name} has no {' or '.join(keys)}. Found: {there}. Expected: {_describe_keys()}.")
+            raise InputError(f"{name}: no {' or '.join(keys)} among {there}. Expected: {_describe_keys()}.")
     for field, array in found.items():
         if array.dtype.kind not in "fiub":
             raise InputError(f"{name}: {field} holds {array.dtype}, not numbers.")

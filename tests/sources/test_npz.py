@@ -43,7 +43,7 @@ def test_timeouts_end_episodes_without_ending_the_world(save):
 
 @pytest.mark.parametrize("key", ["observations", "actions", "rewards", "terminals"])
 def test_a_missing_key_is_named_with_what_was_found(save, key):
-    with pytest.raises(InputError, match=f"{key}.*Found: "):
+    with pytest.raises(InputError, match=f"{key}.*among "):
         load_transitions(f"npz:{save(**{key: None})}")
 
 
