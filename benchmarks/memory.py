@@ -122,7 +122,7 @@ def load(options):
 
 
 BALLAST = """
-import ctypes, mmap, select, sys, time
+import ctypes, mmap, select, sys
 leave, block, held = int(sys.argv[1]), 64 << 20, []
 open("/proc/self/oom_score_adj", "w").write("1000")  # the first to go, should memory end
 libc = ctypes.CDLL(None, use_errno=True)
@@ -130,18 +130,16 @@ def available():
     lines = dict(line.split(":", 1) for line in open("/proc/meminfo"))
     return int(lines["MemAvailable"].split()[0]) * 1024
 def lock():
-    area = mmap.mmap(-1, block)
+    area = mmap.mmap(-1, block, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     start = ctypes.addressof(ctypes.c_char.from_buffer(area))
     if libc.mlock(ctypes.c_void_p(start), ctypes.c_size_t(block)):
         sys.exit(f"Cannot lock memory (error {ctypes.get_errno()}): raise `ulimit -l`, or leave `short` out.")
-    held.append((area, start))
+    held.append(area)
 def settle():
     while available() > leave + block:
         lock()
     while held and available() < leave - 2 * block:
-        area, start = held.pop()
-        libc.munlock(ctypes.c_void_p(start), ctypes.c_size_t(block))
-        libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(block), 4)  # given back
+        held.pop().close()
 settle()
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0.05)[0]:  # until who asked for it ends
