@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.untrusted import regular_file
 
 __all__ = ["UNSEALED", "clear_partials", "digest_of", "intact", "seal", "whole_file", "write_json"]
 
@@ -94,7 +95,7 @@ def digest_of(path: Path) -> str:
     """The SHA-256 of a file's bytes.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or is no file but a device or a pipe.
     """
-    with path.open("rb") as file:
+    with regular_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

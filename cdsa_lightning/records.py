@@ -134,7 +134,7 @@ def load(directory: Path | str) -> Report:
         return Report(task, arms, said["seed"], said["env_kwargs"] or None)
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, pa.ArrowException) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else error
         raise InputError(
             f"{directory} is no whole report: {reason}. Its files do not fit each other, as after an evaluation that "

@@ -82,7 +82,7 @@ BESIDE = {
     "checkpoints": {"data"},
     "core": {"errors", "files", "untrusted"},
     "torch_files": {"storages", "untrusted"},
-    "files": {"errors"},
+    "files": {"errors", "untrusted"},
     "envs": {"errors"},
     "sources": {"errors", "tables", "untrusted"},
     "footers": {"untrusted"},

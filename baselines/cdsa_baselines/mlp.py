@@ -173,7 +173,7 @@ def _is_ours(path: Path) -> bool:
         return False
     try:
         if path.suffix == ".npz":
-            with zipfile.ZipFile(path) as archive:
+            with regular_file(path) as file, zipfile.ZipFile(file) as archive:
                 return "layers.0.weight.npy" in archive.namelist()
         with safetensors.safe_open(path, framework="numpy") as file:
             return "layers.0.weight" in file.keys()  # noqa: SIM118, it is no mapping

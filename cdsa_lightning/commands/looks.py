@@ -57,7 +57,7 @@ def _archive(path: Path, start: bytes) -> str:
     if not start.startswith(b"PK"):
         return ""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular_file(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except Exception:  # A damaged or hostile archive can make the parser raise anything.
         return "a zip archive whose end is missing or damaged: copy it again"

@@ -106,7 +106,7 @@ def read_evaluation(directory: Path) -> Evaluation:
         raise InputError(f"{directory} lacks {Path(error.filename or 'a file').name}: evaluate again.") from None
     except OSError as error:
         raise InputError(f"Cannot read {directory}: {error.strerror or error}.") from None
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, pa.ArrowException) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise InputError(f"{directory} holds a damaged report: {reason}. Evaluate again.") from None
 

@@ -139,6 +139,8 @@ NPZ = [*NPY, *(entry for entry in ZIP if entry not in FILE)]
 def header_of(path):
     content = path.read_bytes()
     size = struct.unpack("<Q", content[:8])[0]
+    if size > len(content):
+        return {}, content  # a file of another kind
     return json.loads(content[8 : 8 + size]), content[8 + size :]
 
 

@@ -143,7 +143,7 @@ def _read_unknown(path):
     from cdsa_lightning.registry import inspect_checkpoint
 
     looks(path)
-    for name in ("unknown.pt", "unknown.zip", "unknown.d3", "unknown.onnx"):
+    for name in ("unknown.pt", "unknown.zip"):  # the other suffixes have readers of their own here
         renamed = path.rename(path.with_name(name))
         readings(renamed, inspect_checkpoint(renamed))
         path = renamed

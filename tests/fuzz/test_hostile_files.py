@@ -13,11 +13,12 @@ from cdsa_baselines import mlp
 from cdsa_baselines.foreign import onnx, torchscript
 from cdsa_baselines.foreign._graph import Graph
 from cdsa_baselines.foreign._onnx_limits import packages
+from cdsa_baselines.foreign._zip import holds_members, read_bytes
 from cdsa_lightning import untrusted
 from cdsa_lightning.allowance import Allowance
 from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.files import seal
+from cdsa_lightning.files import digest_of, seal
 from cdsa_lightning.sources import load_transitions
 from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
 from cdsa_lightning.torch_files import Foreign, read_torch_file
@@ -27,7 +28,7 @@ from fuzz import attacks_text as text
 from fuzz import attacks_torch as torches
 from fuzz.attacks_programs import ONNX, SCRIPT
 from fuzz.attacks_tables import SQLITE
-from fuzz.made import task
+from fuzz.made import _read_evaluation, _read_report, _report, task
 from fuzz.made_more import _grid, _onnx_beside, _read_grid, _read_storage, _script, _storage
 
 
@@ -208,3 +209,25 @@ def test_a_number_type_that_nobody_knows_is_told_by_its_number(tmp_path):
     path.write_bytes(model.SerializeToString())
     with pytest.raises(InputError, match="type 33|not a valid ONNX model"):
         onnx.inspect(path)
+
+
+@pytest.mark.parametrize("reads", [digest_of, read_bytes])
+def test_digests_and_archives_are_not_taken_of_pipes(tmp_path, reads):
+    (tmp_path / "a").touch()
+    text.waiting_pipe(tmp_path, tmp_path / "a")
+    with pytest.raises((OSError, InputError), match="no plain file"):
+        reads(tmp_path / "a")
+    assert not holds_members(tmp_path / "a", [])
+
+
+@pytest.mark.parametrize("read", [_read_report, _read_evaluation])
+@pytest.mark.parametrize("number", ["Infinity", "1e999", "-Infinity", "NaN"])
+def test_a_report_of_numbers_without_end_is_damaged(tmp_path, read, number):
+    _report(tmp_path)
+    said = json.loads((tmp_path / "report.json").read_text())
+    for arm in said["arms"].values():
+        arm["seeds"] = "NUMBER"
+    changed = json.dumps(said).replace('"NUMBER"', number).encode()
+    (tmp_path / "report.json").write_bytes(seal(changed))
+    with pytest.raises(InputError, match="whole report|damaged"):
+        read(tmp_path)

@@ -1,4 +1,4 @@
-"""Feeds a reader with inputs, in processes that may die, and tells what came of each: python -m fuzz.worker READER.
+"""Feeds a reader with inputs, in processes that may die, and tells what came of each: python -m fuzz.worker READER ...
 
 An input is a number: it says which attack, or which damage, is done to which file of a valid set. A child process works
 through the numbers, under a limit on its memory and with an ear on what Python reports of itself (audit events); this
@@ -214,7 +214,7 @@ def watch(pid, shared):
 
 def fuzz(reader, home, seed, first, count, seconds):
     """All inputs from `first` on: `count` of them, or the attacks and damage for `seconds` of the processor."""
-    shared, told = Shared(), home / "told"
+    shared, told, before = Shared(), home / "told", _children()
     end = first + count if count else sys.maxsize
     deaths, index = [], first
     while index < end:
@@ -239,13 +239,18 @@ def fuzz(reader, home, seed, first, count, seconds):
         index = shared[AT] + 1 if why else last
     lines = [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
     counts = {"read": shared[READ], "refused": shared[REFUSED], "died": len(deaths), "peak": shared[PEAK]}
+    return {"reader": reader.name, **counts, "cpu": _children() - before, "told": lines + deaths}
+
+
+def _children():
+    """Seconds of the processor that all children took that have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return {"reader": reader.name, **counts, "cpu": usage.ru_utime + usage.ru_stime, "told": lines + deaths}
+    return usage.ru_utime + usage.ru_stime
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("reader")
+    parser.add_argument("readers", nargs="+")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=0)
@@ -256,14 +261,17 @@ def main():
         os.environ.update(FUZZ_MARKER=str(home / "marker"), MINARI_DATASETS_PATH=str(home / "work" / "store"))
         from fuzz.readers import READERS
 
-        reader = READERS[options.reader]
-        (home / "seed").mkdir()
-        reader.make(home / "seed")
-        shutil.copytree(home / "seed", home / "work")
-        reader.read(reader.path(home / "work"))  # what is damaged below is good, and all is imported
-        shutil.rmtree(home / "work")
         sys.addaudithook(EVENTS)
-        print(json.dumps(fuzz(reader, home, options.seed, options.first, options.count, options.seconds)))
+        for name in options.readers:
+            reader = READERS[name]
+            (home / "seed").mkdir()
+            reader.make(home / "seed")
+            shutil.copytree(home / "seed", home / "work")
+            reader.read(reader.path(home / "work"))  # what is damaged below is good, and all is imported
+            shutil.rmtree(home / "work")
+            print(json.dumps(fuzz(reader, home, options.seed, options.first, options.count, options.seconds)))
+            shutil.rmtree(home / "seed")
+            (home / "told").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def torch_root(path: Path, member: str) -> str | None:
         member: Name below the root, for instance ``constants.pkl``.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with untrusted.regular_file(path) as file, zipfile.ZipFile(file) as archive:
             roots = [name.removesuffix(member) for name in archive.namelist() if name.endswith("/" + member)]
     except Exception:  # Not a zip, or one so damaged that it cannot be told from others: the reader raises anything.
         return None
@@ -36,7 +36,7 @@ def read_archive(path: Path, root: str, wanted: Callable[[str], bool]) -> dict[s
         InputError: damaged, too large, of the other byte order, or two members share a name.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with untrusted.regular_file(path) as file, zipfile.ZipFile(file) as archive:
             untrusted.require_modest(archive, os.path.getsize(path))
             names = archive.namelist()
             members = {name.removeprefix(root): name for name in names if name.startswith(root)}

@@ -15,7 +15,7 @@ from torch import Tensor
 from cdsa_baselines import _files
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.torch_files import Foreign, read_torch_file
-from cdsa_lightning.untrusted import require_modest
+from cdsa_lightning.untrusted import regular_file, require_modest
 
 __all__ = ["holds_members", "pickled_strings", "read_bytes", "read_members", "read_state_dict", "read_torch"]
 
@@ -23,7 +23,7 @@ __all__ = ["holds_members", "pickled_strings", "read_bytes", "read_members", "re
 def holds_members(path: Path, wanted: Iterable[str]) -> bool:
     """Whether `path` is a zip archive with the members `wanted`; of its content nothing is read."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular_file(path) as file, zipfile.ZipFile(file) as archive:
             names = set(archive.namelist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
         return False
@@ -42,7 +42,7 @@ def read_members(path: Path, wanted: Iterable[str], kind: str) -> tuple[dict[str
         InputError: not a zip archive, damaged, too large, encrypted, or a member is missing.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular_file(path) as file, zipfile.ZipFile(file) as archive:
             require_modest(archive, os.path.getsize(path))
             names = archive.namelist()
             missing = [name for name in wanted if name not in names]
@@ -65,7 +65,8 @@ def read_bytes(path: Path) -> bytes:
         size = path.stat().st_size
         if size > _files.LIMIT:
             raise InputError(f"{str(path)!r} has {size:,} bytes, more than the limit of {_files.LIMIT:,}.")
-        content = path.read_bytes()
+        with regular_file(path) as file:
+            content = file.read(size)
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error}.") from error
     if not content:

@@ -39,7 +39,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
-from cdsa_lightning.untrusted import parse_json
+from cdsa_lightning.untrusted import parse_json, regular_file
 
 __all__ = ["inspect", "load"]
 
@@ -148,7 +148,7 @@ def _is_model(path: Path) -> bool:
 def _is_exported(path: Path) -> bool:
     """Whether a ``.pt`` is TorchScript, which ``algo.save_policy`` writes."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular_file(path) as file, zipfile.ZipFile(file) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
     except Exception:  # No archive, or one made to break the parser.
         return False

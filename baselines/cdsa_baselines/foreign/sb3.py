@@ -38,7 +38,7 @@ from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
-from cdsa_lightning.untrusted import parse_json
+from cdsa_lightning.untrusted import parse_json, regular_file
 
 __all__ = ["inspect", "load"]
 
@@ -138,7 +138,7 @@ def inspect(path: Path) -> Inspection | None:
 
 def _is_agent(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with regular_file(path) as file, zipfile.ZipFile(file) as archive:
             return set(MEMBERS) <= set(archive.namelist())
     except Exception:  # A folder, another kind of file, or an archive made to break the parser.
         return False
