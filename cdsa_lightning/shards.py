@@ -22,6 +22,7 @@ import gymnasium
 import numpy as np
 
 from cdsa_lightning.errors import InputError
+from cdsa_lightning.files import whole_file
 from cdsa_lightning.sources import store
 from cdsa_lightning.sources.transitions import Episode
 from cdsa_lightning.tasks import Task
@@ -163,7 +164,7 @@ def _agree(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
     if path.is_file():
         try:
             earlier = read_json(path)
-        except ValueError:
+        except (OSError, ValueError):
             earlier = {}
         earlier = earlier if isinstance(earlier, dict) else {}
         keys = [key for key in {**earlier, **settings} if earlier.get(key) != settings.get(key)]
@@ -177,9 +178,8 @@ def _agree(folder: Path, settings: dict[str, Any], overwrite: bool) -> None:
             )
         for shard in folder.glob("shard-*.npz"):
             shard.unlink()
-    temporary = folder / "settings.json.tmp"
-    temporary.write_text(json.dumps(settings))
-    temporary.replace(path)
+    with whole_file(path) as place:
+        place.write_text(json.dumps(settings))
 
 
 def _save(folder: Path, shard: int, pieces: Iterable[Piece], progress: Callable[[int], None]) -> None:

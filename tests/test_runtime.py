@@ -216,6 +216,8 @@ def header(**values):
         header(state_index=[0, 1, True]),
         header(networks={}),
         header(networks="x"),
+        header(networks=PAPER | {"standardize": None}),
+        header(networks=PAPER | {"state_sigma": [1.0]}),
         header(coefficients={"k9": 1}),
         header(coefficients=None),
     ],

@@ -69,6 +69,9 @@ def _check(header: dict[str, Any], source: Source) -> None:
     levels, seen = len(settings["action_sigmas"]), obs_dim if index is None else len(index)
     if any(type(i) is not int or not 0 <= i < obs_dim for i in index or ()):
         raise ValueError(f"state_index {index} names entries that an observation of {obs_dim} lacks")
+    sigmas = [settings["state_sigma"], *settings["action_sigmas"]]
+    if type(settings["standardize"]) is not bool or any(type(sigma) not in (int, float) for sigma in sigmas):
+        raise ValueError(f"its networks are {settings}")
     if settings["predict"] not in ("score", "noise") or not all(s > 0 for s in settings["action_sigmas"]):
         raise ValueError(f"its networks are {settings}")
     answering = 1 if source.ensemble else members

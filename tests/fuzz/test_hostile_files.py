@@ -19,6 +19,7 @@ from cdsa_lightning.allowance import Allowance
 from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import digest_of, seal
+from cdsa_lightning.shards import _agree
 from cdsa_lightning.sources import load_transitions
 from cdsa_lightning.sources.minari_hdf5 import HDF5Episodes
 from cdsa_lightning.torch_files import Foreign, read_torch_file
@@ -231,3 +232,16 @@ def test_a_report_of_numbers_without_end_is_damaged(tmp_path, read, number):
     (tmp_path / "report.json").write_bytes(seal(changed))
     with pytest.raises(InputError, match="whole report|damaged"):
         read(tmp_path)
+
+
+SHARDS = [(text.a_folder, "Cannot write"), (text.huge_and_hollow, "other settings")]
+
+
+@pytest.mark.parametrize(("attack", "said"), SHARDS)
+def test_the_settings_of_shards_are_a_file(tmp_path, attack, said):
+    (tmp_path / "settings.json").write_text("{}")
+    attack(tmp_path, tmp_path / "settings.json")
+    if attack is text.huge_and_hollow:
+        (tmp_path / "settings.json").open("r+b").write(b"{}")  # a block that is there
+    with pytest.raises(InputError, match=said):
+        _agree(tmp_path, {"task": "x"}, overwrite=False)

@@ -143,6 +143,9 @@ def judge(error, asks):
 
 
 def _memory(link):
+    trace = traceback.extract_tb(link.__traceback__)
+    if isinstance(link, MemoryError) and trace and trace[-1].filename.endswith("/ast.py"):
+        return False  # Python's parser says so of text that is nested beyond its stack
     return isinstance(link, MemoryError) or any(words in str(link).lower() for words in NO_MEMORY)
 
 
