@@ -59,7 +59,7 @@ class Coefficients:
                 raise InputError(f"{name} must be finite, got {value}.")
         if any(not 0 < sigma < float("inf") for sigma in self.schedule):
             raise InputError(f"Every sigma of a schedule must be positive, got {self.schedule}.")
-        if self.num_steps < 1 or self.num_steps != int(self.num_steps):
+        if self.num_steps < 1 or self.num_steps % 1:
             raise InputError(
                 f"num_steps must be a whole number from 1, got {self.num_steps}. For no correction use k1 = k2 = 0."
             )

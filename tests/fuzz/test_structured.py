@@ -73,3 +73,9 @@ def test_coefficients_of_any_value_are_taken_or_refused(value):
             assert isinstance(read_choice(path).coefficients, Coefficients)
         except InputError as error:
             assert str(error)
+
+
+def test_steps_without_end_are_refused(tmp_path):
+    (tmp_path / "c.json").write_text('{"coefficients": {"num_steps": Infinity}}')
+    with pytest.raises(InputError, match="num_steps"):
+        read_choice(tmp_path / "c.json")
