@@ -70,7 +70,9 @@ def regular_file(path: str | Path) -> Iterator[io.BufferedReader]:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(0, "it is no plain file", str(path))
-        if facts.st_blocks and facts.st_size > room(512 * facts.st_blocks):  # some systems do not count blocks
+        if facts.st_blocks and facts.st_size > max(
+            64 << 20, room(512 * facts.st_blocks)
+        ):  # some systems do not count blocks
             raise OSError(0, "most of it is holes", str(path))
         yield file
 
