@@ -13,7 +13,7 @@ import os
 import pickletools
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from cdsa_lightning.storages import DTYPES, Storages
 from cdsa_lightning.untrusted import entries_of, regular_file, require_modest, room
 
-__all__ = ["Foreign", "Machine", "Name", "read_torch_file"]
+__all__ = ["Foreign", "Machine", "Name", "instructions", "read_torch_file"]
 
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 VALUES = {"BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT"}
@@ -36,6 +36,8 @@ KNOWN = (
 MARK = object()
 PICKLE = 16 << 20
 """Bytes of a pickle; each may become an object, which takes many."""
+INSTRUCTIONS = 100_000
+"""Of a pickle; those of checkpoints have thousands, and every format that a file may be of reads it anew."""
 WALKED = 1_000_000
 """Entries of all containers together, as whoever walks through them meets them."""
 
@@ -65,6 +67,20 @@ class _SetAside:
     """Stands for an instance of a class that is not needed; whatever was stored in it is forgotten."""
 
 
+def instructions(content: bytes) -> Iterator[tuple[str, Any]]:
+    """Name and argument of a pickle's instructions, up to its end.
+
+    Raises:
+        ValueError: there are more than any checkpoint has; the parser raises it and others where they are damaged.
+    """
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name == "STOP":
+            return
+        if count == INSTRUCTIONS:
+            raise ValueError(f"its pickle has more than {INSTRUCTIONS:,} instructions")
+        yield opcode.name, argument
+
+
 class Machine:
     """A stack and a memo, which know plain values and tensors.
 
@@ -89,10 +105,8 @@ class Machine:
         if len(content) > PICKLE:
             raise ValueError(f"its pickle has {len(content):,} bytes, more than the limit of {PICKLE:,}")
         try:
-            for opcode, argument, _ in pickletools.genops(content):
-                if opcode.name == "STOP":
-                    break
-                self.step(opcode.name, argument)
+            for name, argument in instructions(content):
+                self.step(name, argument)
         except Foreign as error:  # the first of perhaps several
             raise Foreign({*error.names, *self.strange(content)}) from None
         (value,) = self.stack
@@ -102,7 +116,7 @@ class Machine:
 
     def strange(self, content: bytes) -> list[str]:
         """What a pickle names beyond what is known here."""
-        named = [str(argument) for opcode, argument, _ in pickletools.genops(content) if opcode.name == "GLOBAL"]
+        named = [str(argument) for name, argument in instructions(content) if name == "GLOBAL"]
         own = ("__torch__", "torch.jit._pickle")  # of TorchScript
         others = [name for name in named if not (name in KNOWN or name.endswith("Storage") or name.startswith(own))]
         return [name.replace(" ", ".") for name in others if name.rpartition(" ")[2] not in self.set_aside]

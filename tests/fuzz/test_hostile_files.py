@@ -47,6 +47,7 @@ def stored(program):
         (torches.laughs(), "refer to each other too often"),
         (torches.contained(), "it contains itself"),
         (b")" + b"\x85" * 2000, "nested too deeply"),
+        (b")" + b"\x85" * 200_000, "more than 100,000 instructions"),  # which every format would read anew
     ],
 )
 def test_what_a_pickle_asks_for_is_not_given(program, said):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickletools
 import zipfile
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from cdsa_baselines import _files
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.torch_files import Foreign, read_torch_file
+from cdsa_lightning.torch_files import Foreign, instructions, read_torch_file
 from cdsa_lightning.untrusted import regular_file, require_modest
 
 __all__ = ["holds_members", "pickled_strings", "read_bytes", "read_members", "read_state_dict", "read_torch"]
@@ -124,7 +123,7 @@ def pickled_strings(content: bytes) -> set[str]:
             require_modest(archive, len(content))
             pickled = [archive.read(name) for name in archive.namelist() if name.endswith("/data.pkl")]
         for part in pickled:
-            found.update(value for _, value, _ in pickletools.genops(part) if isinstance(value, str))
+            found.update(value for _, value in instructions(part) if isinstance(value, str))
     except Exception:  # Damaged, hostile or no pickle at all: what was found so far tells all that can be told.
         return found
     return found
