@@ -15,6 +15,8 @@ from cdsa_lightning.errors import InputError, unknown_name
 __all__ = ["Coefficients"]
 
 _CHOICES = {"units": ("raw", "sigma2"), "a2": ("paper", "residual", "off"), "clip": ("final", "every_step")}
+_MOST = 1000
+"""Steps, and sigmas of a schedule: a file from elsewhere must not ask for a correction without end."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Coefficients:
         k1: Weight of the action score ("K1").
         k2: Weight of the inverse-dynamics action ("K2").
         schedule: Action sigmas visited in turn; empty for every trained sigma once, largest first.
-        num_steps: Passes over the schedule.
+        num_steps: Passes over the schedule, at most a thousand.
         units: ``raw``: k1 and state_step multiply scores in the data's units. ``sigma2``: they count denoising steps.
         state_step: How far along the state score the target of the inverse dynamics lies.
         a2: ``paper``: I(s, s + step h). ``residual``: minus I(s, s), so that no step asks for no action. ``off``: 0.
@@ -59,10 +61,14 @@ class Coefficients:
                 raise InputError(f"{name} must be finite, got {value}.")
         if any(not 0 < sigma < float("inf") for sigma in self.schedule):
             raise InputError(f"Every sigma of a schedule must be positive, got {self.schedule}.")
-        if self.num_steps < 1 or self.num_steps % 1:
+        if not 1 <= self.num_steps <= _MOST or self.num_steps % 1:
             raise InputError(
-                f"num_steps must be a whole number from 1, got {self.num_steps}. For no correction use k1 = k2 = 0."
+                f"num_steps must be a whole number from 1 to {_MOST}, got {self.num_steps}. "
+                "For no correction use k1 = k2 = 0."
             )
+        object.__setattr__(self, "num_steps", int(self.num_steps))
+        if len(self.schedule) > _MOST:
+            raise InputError(f"A schedule has at most {_MOST} sigmas, got {len(self.schedule)}.")
         if self.gate is not None and not 0 < self.gate < 1:
             raise InputError(f"gate is a quantile between 0 and 1, got {self.gate}.")
         if self.max_shift is not None and not self.max_shift > 0:

@@ -230,3 +230,14 @@ def test_statistics_of_another_task_do_not_fit(tmp_path, task):
     load(path, task)  # within what data overshoot by
     with pytest.raises(InputError, match="made for S=3 observation and A=2 action entries, task 'box' has 4 and 2"):
         load(path, box_task(4, [-2.0] * 2, [2.0] * 2))
+
+
+def test_an_archive_that_spans_disks_is_not_taken_for_a_model(tmp_path):
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02}.")
+    content = bytearray(path.read_bytes())
+    end = content.rfind(b"PK\x05\x06")
+    locator = b"PK\x06\x07" + (1).to_bytes(4, "little") + (0).to_bytes(8, "little") + (2).to_bytes(4, "little")
+    path.write_bytes(bytes(content[:end]) + locator + bytes(content[end:]))
+    assert inspect(path) is None

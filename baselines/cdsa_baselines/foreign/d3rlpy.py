@@ -34,7 +34,7 @@ from cdsa_baselines.foreign._d3rlpy import (
     typed,
 )
 from cdsa_baselines.foreign._pickle import read_pickled_dict
-from cdsa_baselines.foreign._zip import pickled_strings, read_bytes, read_torch
+from cdsa_baselines.foreign._zip import holds_members, pickled_strings, read_bytes, read_torch
 from cdsa_lightning.core.policy import NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.inspection import Inspection
@@ -140,7 +140,7 @@ def inspect(path: Path) -> Inspection | None:
 
 def _is_model(path: Path) -> bool:
     """Whether a ``.pt`` names its arrays as d3rlpy does, of any version; nothing is loaded for that."""
-    if path.suffix != ".pt" or not zipfile.is_zipfile(path) or _is_exported(path):
+    if path.suffix != ".pt" or not holds_members(path, ()) or _is_exported(path):
         return False
     return any("_encoder._" in name for name in pickled_strings(read_bytes(path)))
 
