@@ -48,6 +48,6 @@ def test_what_is_kept_has_the_shape_of_what_is_printed(executed):
     def shape(text):
         return re.sub(r"[-+\d.e]+", "#", text).split()
 
-    shapes = [[shape(text) for text in printed(notebook)] for notebook in (kept, executed)]
-    assert shapes[0] == shapes[1]
+    # Joined: a kernel may hand what one cell prints over in several parts.
+    assert shape("".join(printed(kept))) == shape("".join(printed(executed)))
     assert NOTEBOOK.stat().st_size < 100_000
