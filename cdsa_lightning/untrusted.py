@@ -1,12 +1,9 @@
 r"""Files from elsewhere: what one asks for is checked before it is given.
 
-A file of n bytes may stand for at most
-
-    room(n) = 64 MiB + 32 n
-
-bytes of numbers, whatever it announces: an array's shape, an archive's list of contents, a compressed member. Text is
-read up to a limit, nested up to a depth, and repeats itself (YAML's aliases) up to a number of entries. Every fault is
-a ValueError with the reason; who reads the file says which it is and what to do.
+A file of n bytes may stand for at most room(n) = 64 MiB + 32 n bytes of numbers, whatever it announces: an array's
+shape, an archive's list of contents, a compressed member. Text is read up to a limit, nested up to a depth, and repeats
+itself (YAML's aliases) up to a number of entries. Every fault is a ValueError with the reason; who reads the file says
+which it is and what to do.
 """
 
 from __future__ import annotations
@@ -289,9 +286,11 @@ def read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.d
     """
     import numpy as np
 
-    version = np.lib.format.read_magic(file)
+    start, head = file.tell(), io.BytesIO(file.read(1 << 16))  # a header may announce 4 GiB of itself
+    version = np.lib.format.read_magic(head)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, columns, dtype = header(file)
+    shape, columns, dtype = header(head)
+    file.seek(start + head.tell())
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which are never loaded")
     # NumPy takes the memory before it reads, so that what is announced is compared with what is there.

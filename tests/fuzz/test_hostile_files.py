@@ -2,6 +2,7 @@
 
 import json
 import struct
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -69,6 +70,15 @@ def test_an_array_is_no_larger_than_its_file(tmp_path, shape, descr):
     (tmp_path / "a.npy").write_bytes(archives.npy(descr, shape, bytes(8)))
     with pytest.raises(ValueError, match="its header announces"):
         untrusted.read_npy(tmp_path / "a.npy")
+
+
+def test_a_header_that_announces_gigabytes_of_itself_is_not_waited_for(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{}")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="EOF"):
+        untrusted.read_npy(tmp_path / "a.npy")
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("attack", [text.laughs, text.merged_laughs, text.itself, text.deep_yaml, text.impossible_date])
