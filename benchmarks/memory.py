@@ -32,18 +32,10 @@ S, A, STEPS = 11, 3, 1000  # Hopper's shapes, whole episodes of 1,000 steps
 ROW = 4 * (2 * S + A + 2)
 
 
-def episodes(transitions):
-    from cdsa_lightning.sources.transitions import Episode
-
-    rng = np.random.default_rng(0)
-    for _ in range(transitions // STEPS):
-        obs = rng.normal(size=(STEPS + 1, S)).astype(np.float32)
-        action = rng.uniform(-1, 1, size=(STEPS, A)).astype(np.float32)
-        yield Episode(obs, action, rng.normal(size=STEPS).astype(np.float32), False, True)
-
-
 def write_source(kind, transitions, folder):
     """Synthetic data as one kind of source; returns how it is named."""
+    from loading import episodes
+
     from cdsa_lightning.sources import store
 
     if kind in ("hdf5", "arrow"):

@@ -64,7 +64,7 @@ def lzma_bomb(folder, path):
 
 
 def names_that_climb(folder, path):
-    path.write_bytes(write_zip([*members(path), ("../../climbed", b"x"), ("/tmp/climbed", b"x")]))
+    path.write_bytes(write_zip([*members(path), ("../../climbed", b"x"), ("/climbed", b"x")]))
 
 
 def names_twice(folder, path):

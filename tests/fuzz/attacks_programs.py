@@ -46,7 +46,7 @@ SCRIPT = [
     _body("ops_of_others", "code", "x = ops.aten.from_file(obs)", "return x"),
     _body("native_class", "code", "x = __torch__.torch.classes.rnn.Cell(obs)", "return x"),
     _body("dunder", "code", "x = obs.__class__.__bases__", "return x"),
-    _body("saves_a_file", "code", 'x = torch.save(obs, "/tmp/x")', "return x"),
+    _body("saves_a_file", "code", 'x = torch.save(obs, "saved")', "return x"),
     _body("reads_a_file", "places", 'x = torch.from_file("/etc/passwd", False, 10)', "return x"),
     _body("endless_loop", "bombs", "for i in range(1000000000000):", "  x = torch.add(obs, 1)", "return x"),
     _body("loops_in_loops", "bombs", *("  " * n + f"for i{n} in range(100000):" for n in range(6)), " " * 12 + "pass",
