@@ -25,7 +25,8 @@ __all__ = ["MODES", "PROJECT", "start_run", "wandb_logger", "wandb_mode"]
 
 MODES = ("auto", "online", "offline", "off")
 PROJECT = "cdsa"
-_PATIENCE = 5.0  # seconds for somebody to answer; W&B's own is a minute and a half
+_PATIENCE = 5.0  # seconds for somebody to take the call
+_ANSWER = 30.0  # seconds for an answer that begins a run; W&B's own patience is a minute and a half
 
 
 def _has_key() -> bool:
@@ -94,7 +95,9 @@ def start_run(mode: str, directory: Path, **about: Any) -> Run:
         project=PROJECT,
         dir=str(directory.resolve()),  # its service may have been started in another folder
         # An end of the network in the middle of a run must not keep the program for ever: the files are here.
-        settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, finish_timeout=60.0),
+        settings=wandb.Settings(
+            silent=True, console="off", x_disable_stats=True, init_timeout=_ANSWER, finish_timeout=60.0
+        ),
     )
     if mode != "online":
         return begin("offline")
@@ -105,7 +108,7 @@ def start_run(mode: str, directory: Path, **about: Any) -> Run:
         except wandb.errors.AuthenticationError:
             raise
         except wandb.Error as error:
-            reason = str(error) or type(error).__name__
+            reason = (str(error) or type(error).__name__).splitlines()[0]  # what follows is advice about W&B's code
     print(f"cdsa: W&B cannot be reached: {reason}. The run is kept offline in {directory}.", file=sys.stderr)
     return begin("offline")
 

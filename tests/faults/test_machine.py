@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -128,21 +129,19 @@ def test_where_wandb_does_not_answer_the_fit_ends_and_is_kept_offline(words, mon
     assert any(key.startswith("train/") for key in logged(path)[0])
 
 
-def test_a_server_that_refuses_to_speak_is_left_for_the_disk(monkeypatch, tmp_path, capsys):
-    import wandb
-
-    begun = []
-
-    def init(mode, **settings):
-        begun.append(mode)
-        if mode == "online":
-            raise wandb.errors.CommError("no answer")
-
-    monkeypatch.setattr(wandb, "init", init)
-    monkeypatch.setattr(tracking, "_silence", lambda: "")
-    tracking.start_run("online", tmp_path)
-    assert begun == ["online", "offline"]
-    assert "W&B cannot be reached: no answer. The run is kept offline in" in capsys.readouterr().err
+def test_a_server_that_takes_the_call_and_says_nothing_is_left_for_the_disk(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(tracking, "_ANSWER", 3.0)
+    monkeypatch.setenv("WANDB_API_KEY", "k" * 40)
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        run = tracking.start_run("online", tmp_path)
+        run.log({"loss": 1.0})
+        run.finish()
+    said = capsys.readouterr().err
+    assert said.startswith("cdsa: W&B cannot be reached: ") and said.count("\n") == 1
+    assert said.endswith(f" The run is kept offline in {tmp_path}.\n")
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert "loss" in logged(path)[0]
 
 
 @pytest.mark.slow
