@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -99,16 +101,17 @@ class FitCLI(LightningCLI):
         checkpoint = read_checkpoint(path)
         found, task = checkpoint["run_name"], checkpoint["data"].get("task")
         module, _, name = options.model.class_path.rpartition(".")
-        wanted = getattr(sys.modules[module], name).run_name
-        if found != wanted:
+        wanted = getattr(sys.modules[module], name)
+        if found != wanted.run_name:
             raise InputError(
-                f"{path} is a checkpoint of {found!r}, and this would train {wanted!r}. Give the configuration it was "
-                f"made with, for instance --config {Path(path).parent / 'config.yaml'}."
+                f"{path} is a checkpoint of {found!r}, and this would train {wanted.run_name!r}. Give the configuration "
+                f"it was made with, for instance --config {Path(path).parent / 'config.yaml'}."
             )
         self.steps_done = int(checkpoint.get("global_step", 0))
         asked = options.data.init_args.task
         if task != asked:
             raise InputError(f"{path} was trained on task {task!r}, not on {asked!r}: --data.task {task}.")
+        _require_same_settings(wanted, options.model.get("init_args") or {}, checkpoint["hyper_parameters"], path)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of a new run, or of the run that is resumed."""
@@ -169,6 +172,26 @@ def _default_classes(argv: list[str], configs: list[dict[str, Any]]) -> list[str
         if not named and not words & {f"--{section}", f"--{section}.class_path"}:
             options += [f"--{section}", class_path]
     return options
+
+
+def _require_same_settings(model: type, asked: Any, saved: dict[str, Any], path: str) -> None:
+    """A checkpoint brings its settings, which LightningCLI puts in the place of others without a word.
+
+    Raises:
+        InputError: another value than the checkpoint's is asked for; a default counts as not asked for.
+    """
+    known = inspect.signature(model).parameters
+    for name in sorted(set(known) & set(saved) - {"compile"}):
+        wish, found = _plain(asked.get(name)), _plain(saved[name])
+        if wish not in (found, _plain(known[name].default)):
+            raise InputError(
+                f"{path} was trained with --model.{name} {json.dumps(found)}, and goes on with it: leave "
+                f"--model.{name} {json.dumps(wish)} out, or start afresh without --ckpt_path."
+            )
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))
 
 
 def _without_checkpoint(argv: list[str]) -> list[str]:

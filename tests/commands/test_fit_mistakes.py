@@ -151,6 +151,16 @@ def test_a_checkpoint_of_another_task_or_algorithm_is_refused(refused, checkpoin
     assert "is a checkpoint of 'cdsa', and this would train 'iql'" in text
 
 
+@pytest.mark.parametrize(
+    ("option", "wish", "found"),
+    [("preset", "robust", '"paper"'), ("seeds", "[3]", "[0]"), ("lr_score", "0.5", "null"), ("state_sigma", "2", "null")],
+)
+def test_other_settings_than_the_checkpoints_are_not_passed_over_in_silence(refused, checkpoint, option, wish, found):
+    own = () if option in ("preset", "seeds") else ("--model.preset", "paper", "--model.seeds", "[0]")
+    text = refused("--ckpt_path", str(checkpoint), *own, f"--model.{option}", wish)
+    assert f"was trained with --model.{option} {found}, and goes on with it: leave --model.{option}" in text
+
+
 def test_a_missing_task_is_asked_for(capsys):
     assert main(["fit"]) == 2
     assert "data.task is missing. Name it with --data.task VALUE" in capsys.readouterr().err
