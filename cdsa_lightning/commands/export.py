@@ -95,15 +95,11 @@ def _formats(how: ExportOptions) -> list[str]:
     from cdsa_lightning.export import FORMATS
 
     if how.format == "all":
-        return [name for name, kind in FORMATS.items() if kind.fuses or not how.baseline]
+        return list(FORMATS)
     names = [name.strip() for name in how.format.split(",")]
     for name in names:
         if name not in FORMATS:
             raise unknown_name("format", name, [*FORMATS, "all"])
-        if how.baseline and not FORMATS[name].fuses:
-            raise InputError(
-                f"A {name} file holds a corrector, and no policy: leave --baseline out, or choose another."
-            )
     return list(dict.fromkeys(names))
 
 

@@ -3,7 +3,8 @@ r"""The file that users deploy: a safetensors file whose header says, as JSON, e
     8 bytes: length n (little endian) | n bytes: JSON, with "__metadata__": {"cdsa": "<JSON header>"} | tensors
 
 The header starts with the digest of all bytes (`files.intact`); files of earlier versions have none. Nothing in it can
-execute. `read_header` and `read_content` need the standard library alone.
+execute. A policy that the corrector is fused with stands beside it (`runtime.operations`), and is passed over here.
+`read_header` and `read_content` need the standard library alone.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from cdsa_lightning.untrusted import parse_json, read_bytes, regular_file
 FORMAT = 1
 _MAX_HEADER = 32 * 2**20  # bytes; the format allows more, which would become gigabytes of objects
 _MAX_FILE = 2**31
+_POLICY = "policy"  # in the header and, with a dot, in front of its tensors' names
 _DAMAGE = (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
 __all__ = ["load_corrector", "read_content", "read_header", "save_corrector"]
 
 
-def save_corrector(corrector: Any, path: str | Path) -> Path:
+def save_corrector(
+    corrector: Any, path: str | Path, policy: tuple[list[Any], dict[str, Any]] | None = None
+) -> Path:
     """Write a `Corrector`, atomically: the file is whole or absent.
 
     Args:
         corrector: What `load_corrector` shall return.
         path: The file, by convention ``corrector.safetensors``.
+        policy: Operations and tensors of a policy that it is fused with; None for the corrector alone.
 
     Raises:
         InputError: the file cannot be written, for instance on a full disk; one that was there before is still whole.
@@ -53,8 +58,10 @@ def save_corrector(corrector: Any, path: str | Path) -> Path:
         "high": corrector.high.tolist(),
         "networks": nets.settings.to_dict(),
         "coefficients": corrector.coefficients.to_dict(),
+        **({_POLICY: policy[0]} if policy else {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in corrector.state_dict().items()}
+    tensors |= policy[1] if policy else {}
     content = save(tensors, {"cdsa": json.dumps(header)})
     with whole_file(path, "the corrector") as place:
         place.write_bytes(seal(content))
@@ -175,7 +182,7 @@ def load_corrector(path: str | Path) -> Any:
 
     header, content = read_header(path), read_content(path)
     try:
-        tensors = load(content)
+        tensors = {name: tensor for name, tensor in load(content).items() if not name.startswith(f"{_POLICY}.")}
         _check_dims(header, tensors)
         networks = Networks(
             header["obs_dim"],
@@ -198,6 +205,6 @@ def load_corrector(path: str | Path) -> Any:
     if broken:
         raise InputError(f"{path} holds values that are not finite ({broken[0]}): its training diverged. Fit it again.")
     sizes = ("obs_dim", "action_dim", "num_seeds", "ensemble", "state_index")
-    own = ("format", *sizes, "low", "high", "networks", "coefficients")
+    own = ("format", *sizes, "low", "high", "networks", "coefficients", _POLICY)
     corrector.info = {key: value for key, value in header.items() if key not in own}
     return corrector.eval().requires_grad_(False)

@@ -27,14 +27,12 @@ class Format:
         module: Of this package; has `build`, `reader` and `metadata`.
         runtime: What reads it back.
         packages: Whose versions the file records.
-        fuses: Whether it can hold a policy besides.
     """
 
     suffix: str
     module: str
     runtime: str
     packages: tuple[str, ...] = ("torch",)
-    fuses: bool = True
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -43,7 +41,7 @@ class Format:
 
 
 FORMATS = {
-    "safetensors": Format(".safetensors", "safetensors", "NumPy", ("numpy",), fuses=False),
+    "safetensors": Format(".safetensors", "safetensors", "NumPy", ("numpy",)),
     "onnx": Format(".onnx", "onnx", "onnxruntime", ("torch", "onnx", "onnxruntime")),
     "torchscript": Format(".pt", "torchscript", "torch.jit"),
     "pt2": Format(".pt2", "program", "torch.export"),

@@ -66,7 +66,7 @@ def check(subject: Subject, ask: Callable[[np.ndarray, np.ndarray], np.ndarray],
     exact = subject.eager(obs, action, torch.float64).numpy()
     answers = [(slice(0, size), ask(obs[:size].numpy(), action[:size].numpy())) for size in (len(obs), *_BATCHES)]
     own = float(abs(eager - exact).max())
-    scale = max(1.0, *(abs(bound) for bound in subject.about["low"] + subject.about["high"] if np.isfinite(bound)))
+    scale = max([1.0, *(abs(bound) for bound in subject.about["low"] + subject.about["high"] if np.isfinite(bound))])
     parity = Parity(
         len(obs),
         max(_gap(found, eager[rows]) for rows, found in answers),

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.export.subject import Subject
 from cdsa_lightning.runtime.sessions import KEY
 
-__all__ = ["KEY", "build", "example", "exported", "metadata", "output_name", "reader"]
+__all__ = ["KEY", "build", "example", "exported", "metadata", "output_name", "reader", "trace"]
 
 _MADE_HERE = ("stack_trace", "nn_module_stack", "source_fn_stack", "torch_fn")
 
@@ -37,10 +37,23 @@ def exported(subject: Subject) -> torch.export.ExportedProgram:
     Raises:
         InputError: the policy's Python code cannot be followed.
     """
-    rows = tuple({0: torch.export.Dim.DYNAMIC} for _ in subject.inputs)
+    return trace(subject.graph, example(subject))
+
+
+def trace(module: nn.Module, given: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """A module as a program of torch.export, for any number of rows.
+
+    Args:
+        module: Takes `given`.
+        given: Two rows of each input.
+
+    Raises:
+        InputError: its Python code cannot be followed.
+    """
+    rows = tuple({0: torch.export.Dim.DYNAMIC} for _ in given)
     try:
         with torch.no_grad():
-            program = torch.export.export(subject.graph, example(subject), dynamic_shapes=rows, strict=False)
+            program = torch.export.export(module, given, dynamic_shapes=rows, strict=False)
     except Exception as error:  # A stranger's network may stop the tracer in any way.
         raise InputError(
             f"The policy cannot become a graph: {str(error).strip().splitlines()[0][:300]}. Export the corrector alone "

@@ -1,4 +1,4 @@
-"""The artefact of `cdsa fit` once more: one seed, or the mean, with the coefficients that it shall correct with."""
+"""The artefact of `cdsa fit` once more: one seed, or the mean, its coefficients, and a policy that it is fused with."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from cdsa_lightning.core.artifact import read_header, save_corrector
-from cdsa_lightning.errors import InputError
+from cdsa_lightning.export.listing import operations_of
 from cdsa_lightning.export.subject import Subject
 from cdsa_lightning.runtime.corrector import NumpyCorrector
+from cdsa_lightning.runtime.policy import NumpyPolicy
 
 __all__ = ["build", "metadata", "reader"]
 
@@ -19,17 +20,13 @@ _KEY = "export"
 
 
 def build(subject: Subject) -> Callable[[Path, dict[str, Any]], None]:
-    """How to write the corrector with what is said about it.
+    """How to write the corrector, and the policy as a list of operations, with what is said about them.
 
     Raises:
-        InputError: it is fused with a policy, for which the artefact has no place.
+        InputError: the policy's Python code cannot be followed, or does what the operations have no words for.
     """
-    if subject.policy is not None:
-        raise InputError(
-            "A safetensors file holds a corrector, and no policy: leave the policy out, or fuse the two with --format "
-            "onnx, torchscript or pt2."
-        )
     corrector = subject.corrector
+    policy = None if subject.policy is None else operations_of(subject.policy, corrector.obs_dim)
     known, seed = corrector.info.get("seeds"), subject.about["corrector"]["seed"]
 
     def write(path: Path, about: dict[str, Any]) -> None:
@@ -38,7 +35,7 @@ def build(subject: Subject) -> Callable[[Path, dict[str, Any]], None]:
             corrector.info["seeds"] = known[seed : seed + 1]
         corrector.info[_KEY] = about
         try:
-            save_corrector(corrector, path)
+            save_corrector(corrector, path, policy)
         finally:
             corrector.info = info
 
@@ -47,7 +44,10 @@ def build(subject: Subject) -> Callable[[Path, dict[str, Any]], None]:
 
 def reader(path: Path, subject: Subject) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """The file as NumPy answers it."""
-    return NumpyCorrector(path).correct
+    if subject.policy is None:
+        return NumpyCorrector(path).correct
+    policy = NumpyPolicy(path)
+    return lambda obs, action: policy.act(obs)
 
 
 def metadata(path: Path) -> dict[str, Any]:

@@ -100,7 +100,7 @@ class NumpyCorrector:
     """A file that `cdsa fit` or `cdsa export --format safetensors` wrote, without torch.
 
     Args:
-        path: The file.
+        path: The file; of one that is fused with a policy the corrector alone, see `NumpyPolicy`.
         coefficients: None for the file's own.
         seed: Which training seed, counted from 0, or ``mean`` for the mean over all.
         dtype: In which the matrices are multiplied; float64 is a reference.
@@ -116,7 +116,7 @@ class NumpyCorrector:
         seed: int | str = 0,
         dtype: type[np.floating] = np.float32,
     ) -> None:
-        self.header, source = read_corrector(path)
+        self.header, source, self.policy = read_corrector(path)
         self.obs_dim, self.action_dim = int(self.header["obs_dim"]), int(self.header["action_dim"])
         self.coefficients = coefficients or Coefficients.from_dict(self.header["coefficients"])
         self.dtype = dtype

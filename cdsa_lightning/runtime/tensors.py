@@ -18,13 +18,14 @@ from cdsa_lightning.core.artifact import read_content, read_header
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.runtime.folding import Source
+from cdsa_lightning.runtime.operations import PREFIX, Program
 from cdsa_lightning.untrusted import parse_json
 
 __all__ = ["read_corrector"]
 
 
-def read_corrector(path: str | Path) -> tuple[dict[str, Any], Source]:
-    """A corrector's header and tensors.
+def read_corrector(path: str | Path) -> tuple[dict[str, Any], Source, Program | None]:
+    """A corrector's header and tensors, and the policy that it is fused with, None where it is alone.
 
     Raises:
         InputError: missing, damaged, changed since it was written, of another kind, or with tensors that do not fit
@@ -36,16 +37,24 @@ def read_corrector(path: str | Path) -> tuple[dict[str, Any], Source]:
         source = Source(tensors, header["networks"], header["state_index"], bool(header.get("ensemble", False)))
         _check(header, source)
         Coefficients.from_dict(header["coefficients"])
+        program = _policy(header, tensors)
     except (InputError, KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise InputError(f"{path} is damaged: {reason.rstrip('.')}. Fit it again, or copy it again.") from None
-    return header, source
+    return header, source, program
+
+
+def _policy(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Program | None:
+    if header.get("policy") is None:
+        return None
+    own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
+    return Program(header["policy"], own, header["obs_dim"], header["action_dim"])
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
     (length,) = struct.unpack("<Q", content[:8])
     table = parse_json(content[8 : 8 + length])
-    start, found = 8 + length, {}
+    start, found, claimed = 8 + length, {}, 0
     for name, entry in table.items():
         if name == "__metadata__":
             continue
@@ -55,8 +64,13 @@ def _tensors(content: bytes) -> dict[str, np.ndarray]:
             raise ValueError(f"{name[:80]!r} is {entry['dtype']} {shape}, expected numbers of 32 bits")
         if end - begin != 4 * math.prod(shape) or start + end > len(content):
             raise ValueError(f"{name[:80]!r} claims bytes {begin} to {end} of {len(content) - start} for {shape}")
+        claimed += end - begin
+        if claimed > len(content) - start:
+            raise ValueError(f"{name[:80]!r} claims bytes that belong to another tensor")
         array = np.frombuffer(content, "<f4", (end - begin) // 4, start + begin).reshape(shape)
-        if not np.isfinite(array).all():
+        # A bound may be infinite, and nothing else; `Program` looks at the weights of a policy.
+        bounds = name in ("low", "high") or name.startswith(PREFIX)
+        if np.isnan(array).any() if bounds else not np.isfinite(array).all():
             raise ValueError(f"{name[:80]!r} holds values that are not finite: its training diverged")
         found[name] = array
     return found
@@ -67,7 +81,7 @@ def _check(header: dict[str, Any], source: Source) -> None:
     tensors, settings, index = source.tensors, header["networks"], source.state_index
     obs_dim, action_dim, members = header["obs_dim"], header["action_dim"], source.members
     levels, seen = len(settings["action_sigmas"]), obs_dim if index is None else len(index)
-    if any(type(i) is not int or not 0 <= i < obs_dim for i in index or ()):
+    if type(obs_dim) is not int or any(type(i) is not int or not 0 <= i < obs_dim for i in index or ()):
         raise ValueError(f"state_index {index} names entries that an observation of {obs_dim} lacks")
     sigmas = [settings["state_sigma"], *settings["action_sigmas"]]
     if type(settings["standardize"]) is not bool or any(type(sigma) not in (int, float) for sigma in sigmas):

@@ -12,6 +12,7 @@ from cdsa_lightning.core.artifact import load_corrector
 from cdsa_lightning.core.corrector import CorrectedPolicy
 from cdsa_lightning.export import read_metadata
 from cdsa_lightning.registry import load_policy
+from cdsa_lightning.runtime import NumpyPolicy
 from cdsa_lightning.tasks import get_task
 from evaluation_files import TASK, kept, leave, write_corrector
 
@@ -63,6 +64,33 @@ def test_a_baseline_is_fused_with_given_coefficients_and_timed(capsys):
     assert all(set(row["microseconds"]) == {"1", "32", "1024"} for row in figures["latency"])
 
 
+def test_a_baseline_is_fused_into_a_file_for_numpy_which_says_so_when_it_is_inspected(capsys):
+    kept("20260101-000000")
+    words = ["--baseline", "shortest_path", "--task", TASK, "--output", "safe.safetensors"]
+    assert main(["export", "--format", "safetensors", *words, "--quiet", "--benchmark"]) == 0
+    about, policy = read_metadata("safe.safetensors"), NumpyPolicy("safe.safetensors")
+    assert about == policy.about and about["policy"]["name"] == "shortest_path" and about["runtime"] == "NumPy"
+    corrector, obs = load_corrector("safe.safetensors"), torch.rand(9, 4)
+    safe = CorrectedPolicy(load_policy("shortest_path", None, get_task(TASK)), corrector)
+    np.testing.assert_allclose(policy.act(obs), safe(obs), atol=1e-6)
+    timed = [row["name"] for row in json.loads(Path("benchmark.json").read_text())["latency"]]
+    assert timed == ["PyTorch, CorrectedPolicy", "PyTorch, cdsa.correct", "safetensors (NumPy)"]
+    assert main(["inspect", "safe.safetensors"]) == 0
+    assert "inside, for cdsa_lightning.runtime.NumpyPolicy" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_all_formats_hold_a_corrector_alone_and_fused():
+    kept("20260101-000000")
+    words = ["--task", TASK, "--output", "out", "--quiet"]
+    assert main(["export", "--format", "all", *words]) == 0
+    assert main(["export", "--format", "all", "--baseline", "shortest_path", *words]) == 0
+    endings = ("onnx", "pt", "pt2", "safetensors")
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        f"{stem}.{ending}" for stem in ("corrector", "policy") for ending in endings
+    ]
+
+
 def coefficients(about):
     from cdsa_lightning.core.coefficients import Coefficients
 
@@ -101,7 +129,7 @@ def test_coefficients_that_change_nothing_are_exported_with_a_remark(capsys):
         (["--format", "torchscript", "--output", "/proc/no"], "Cannot write the exported file /proc/no/corrector.pt"),
         (["--format", "torchscript", "--policy_seed", "1"], "belong to a policy: name it with --baseline"),
         (["--format", "torchscript", "--baseline", "random", "--task", TASK], "random draws random numbers"),
-        (["--format", "safetensors", "--baseline", "random"], "holds a corrector, and no policy"),
+        (["--format", "safetensors", "--baseline", "random", "--task", TASK], "random draws random numbers"),
         (["--format", "torchscript", "--baseline", "iqll"], "Unknown baseline 'iqll'. Did you mean 'iql'?"),
         ([], "format is missing"),
     ],

@@ -53,6 +53,5 @@ def files(tmp_path_factory, corrector, alone, fused):
     made = {}
     for name, kind in FORMATS.items():
         made["corrector", name] = export(alone, name, folder / f"corrector{kind.suffix}")
-        if kind.fuses:
-            made["policy", name] = export(fused, name, folder / f"policy{kind.suffix}")
+        made["policy", name] = export(fused, name, folder / f"policy{kind.suffix}")
     return made

@@ -19,7 +19,7 @@ from cdsa_lightning.runtime import NumpyCorrector, OnnxCorrector, OnnxPolicy
 from known_networks import ACTION, OBS, gaussian_corrector
 from measured_correctors import measured_corrector, questions
 
-KINDS = [("corrector", name) for name in FORMATS] + [("policy", name) for name, kind in FORMATS.items() if kind.fuses]
+KINDS = [(kind, name) for kind in ("corrector", "policy") for name in FORMATS]
 READERS = {"onnx": "onnx", "torchscript": "torchscript", "pt2": "torch_export"}
 STEP = Coefficients(k1=1.0, units="sigma2", a2="off")
 
@@ -134,7 +134,7 @@ def test_the_mean_of_seeds_and_no_correction_are_exported_too(tmp_path, correcto
         )
 
 
-@pytest.mark.parametrize("name", ["onnx", "torchscript", "pt2"])
+@pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.slow
 def test_the_papers_preset_and_an_ensemble_fuse_with_policies(tmp_path, policy, name):
     paper = {"standardize": False, "predict": "score", "action_sigmas": (1.0,), "state_sigma": 1.0}
@@ -189,13 +189,11 @@ def test_a_killed_export_leaves_no_half_file(tmp_path, files):
     assert not path.exists()
 
 
-def test_unknown_formats_endings_and_places_are_told(tmp_path, alone, fused):
+def test_unknown_formats_endings_and_places_are_told(tmp_path, alone):
     with pytest.raises(UnknownNameError, match="Unknown format 'tflite'.*Known: onnx, pt2, safetensors, torchscript"):
         export(alone, "tflite", tmp_path / "c.tflite")
     with pytest.raises(InputError, match="torchscript file ends in .pt, got"):
         export(alone, "torchscript", tmp_path / "c.onnx")
-    with pytest.raises(InputError, match="holds a corrector, and no policy"):
-        export(fused, "safetensors", tmp_path / "c.safetensors")
     with pytest.raises(InputError, match="Cannot write the exported file"):
         export(alone, "safetensors", "/proc/nowhere/c.safetensors")
     with pytest.raises(InputError, match="was not written by 'cdsa export'"):

@@ -76,8 +76,9 @@ def test_what_cannot_become_a_graph_is_told(policy, row, text):
 
 def test_a_policy_that_branches_on_values_is_refused_by_every_format(tmp_path):
     made = subject(measured_corrector(), STEP, policy=branching(), name="sums")
-    with pytest.raises(InputError, match="The policy cannot become a graph"):
-        export(made, "pt2", tmp_path / "p.pt2")
+    for name, path in (("pt2", tmp_path / "p.pt2"), ("safetensors", tmp_path / "p.safetensors")):
+        with pytest.raises(InputError, match="The policy cannot become a graph"):
+            export(made, name, path)
     with pytest.raises(InputError, match="does not compute what PyTorch computes"):
         export(made, "torchscript", tmp_path / "p.pt")
     assert not list(tmp_path.iterdir())

@@ -20,11 +20,12 @@ class NoTorch:
 
 sys.meta_path.insert(0, NoTorch())
 import numpy as np
-from cdsa_lightning.runtime import NumpyCorrector, OnnxCorrector, OnnxPolicy
+from cdsa_lightning.runtime import NumpyCorrector, NumpyPolicy, OnnxCorrector, OnnxPolicy
 
-numpy_file, corrector_file, policy_file, obs, action = *sys.argv[1:4], *map(json.loads, sys.argv[4:])
-answers = [NumpyCorrector(numpy_file).correct(obs, action), OnnxCorrector(corrector_file).correct(obs, action)]
-answers.append(OnnxPolicy(policy_file).act(obs))
+files, (obs, action) = sys.argv[1:5], map(json.loads, sys.argv[5:])
+answers = [NumpyCorrector(files[0]).correct(obs, action), NumpyPolicy(files[1]).act(obs)]
+assert not any(name.partition(".")[0] == "onnxruntime" for name in sys.modules)
+answers += [OnnxCorrector(files[2]).correct(obs, action), OnnxPolicy(files[3]).act(obs)]
 assert not any(name.partition(".")[0] == "torch" for name in sys.modules)
 print(json.dumps([answer.tolist() for answer in answers]))
 """
@@ -32,14 +33,12 @@ print(json.dumps([answer.tolist() for answer in answers]))
 
 def test_correctors_and_policies_run_where_torch_is_not_installed(files):
     obs, action = (rows.numpy() for rows in questions(6))
-    paths = [files[kind].path for kind in (("corrector", "safetensors"), ("corrector", "onnx"), ("policy", "onnx"))]
+    paths = [files[kind, name].path for name in ("safetensors", "onnx") for kind in ("corrector", "policy")]
     given = [*map(str, paths), json.dumps(obs.tolist()), json.dumps(action.tolist())]
     done = subprocess.run([sys.executable, "-c", CODE, *given], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    corrected, same, acted = json.loads(done.stdout)
-    wanted = files["corrector", "torchscript"].ask(obs, action)
-    np.testing.assert_allclose([corrected, same], [wanted, wanted], atol=1e-5)
-    np.testing.assert_allclose(acted, files["policy", "torchscript"].ask(obs, action), atol=1e-5)
+    wanted = [files[kind, "torchscript"].ask(obs, action) for kind in ("corrector", "policy")]
+    np.testing.assert_allclose(json.loads(done.stdout), wanted * 2, atol=1e-5)
 
 
 def test_without_onnxruntime_the_hint_says_what_to_install(monkeypatch, tmp_path):
