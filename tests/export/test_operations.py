@@ -86,7 +86,7 @@ def test_later_operations_see_earlier_values_and_rows_of_one_entry_spread():
         ([[["tanh"], 0]], "is none of abs"),
         ([["tanh", 1]], "no earlier value"),
         ([["tanh", -1]], "no earlier value"),
-        ([["tanh", True]], "no earlier value"),
+        ([["tanh", False]], "no earlier value"),
         ([["tanh", 0.0]], "no earlier value"),
         ([["tanh", [0]]], "no earlier value"),
         ([["tanh", None]], "no earlier value"),

@@ -144,7 +144,7 @@ def header_of(path):
     return json.loads(content[8 : 8 + size]), content[8 + size :]
 
 
-def _rewritten(name, column, change):
+def rewritten(name, column, change):
     def attack(folder, path):
         header, content = header_of(path)
         text, content = change(header, content)
@@ -193,10 +193,10 @@ def _long_vectors(header, content):
 
 SAFETENSORS = [
     *FILE,
-    _rewritten("hollow_tensors", "bombs", _hollow),
-    _rewritten("long_vectors", "bombs", _long_vectors),
-    _rewritten("billions_of_entries", "bombs", _dims(10**9)),
-    _rewritten("negative_dimensions", "values", _dims(-1)),
-    _rewritten("deep_header", "nesting", lambda header, content: (b'{"a":' * 100_000, content)),
-    _rewritten("no_object", "values", lambda header, content: ([1], content)),
+    rewritten("hollow_tensors", "bombs", _hollow),
+    rewritten("long_vectors", "bombs", _long_vectors),
+    rewritten("billions_of_entries", "bombs", _dims(10**9)),
+    rewritten("negative_dimensions", "values", _dims(-1)),
+    rewritten("deep_header", "nesting", lambda header, content: (b'{"a":' * 100_000, content)),
+    rewritten("no_object", "values", lambda header, content: ([1], content)),
 ]

@@ -10,6 +10,8 @@ from baselines import checkpoints, programs
 from baselines.d3rlpy_files import actor_state, d3rlpy_config, d3rlpy_states
 from fuzz.made import TASK, task
 from grid_files import write_grid, write_record
+from known_networks import ACTION, OBS
+from measured_correctors import measured_corrector
 
 
 def _read_page(path):
@@ -147,6 +149,35 @@ def _read_unknown(path):
         renamed = path.rename(path.with_name(name))
         readings(renamed, inspect_checkpoint(renamed))
         path = renamed
+
+
+def _fused(folder):
+    from cdsa_lightning.core.coefficients import Coefficients
+    from cdsa_lightning.core.policy import FunctionPolicy
+    from cdsa_lightning.export import export, subject
+
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(5, 8), torch.nn.LayerNorm(8), torch.nn.GELU(), torch.nn.Linear(8, ACTION)
+    net = torch.nn.Sequential(*layers).eval().requires_grad_(False)
+
+    def function(obs):
+        way = torch.where(obs > 0, obs, obs.amin(-1, keepdim=True))
+        return net(torch.cat((way[:, 1:], torch.sigmoid(obs)), -1)).tanh() / 2
+
+    made = subject(
+        measured_corrector(2, action_sigmas=(0.4,)),
+        Coefficients(k1=0.5, k2=0.5, units="sigma2", num_steps=2),
+        policy=FunctionPolicy(function, [-1.0] * ACTION, [1.0] * ACTION),
+    )
+    export(made, "safetensors", folder / "policy.safetensors")
+
+
+def _run_fused(path):
+    from cdsa_lightning.runtime import NumpyPolicy
+
+    policy = NumpyPolicy(path)
+    for shape in ((3, OBS), (OBS,), (0, OBS)):  # another width than the file's is refused
+        policy.act(np.full(shape, -0.5, np.float32))
 
 
 def _mlp_safetensors(folder):

@@ -12,6 +12,7 @@ import torch
 
 from fuzz import made, made_more
 from fuzz.attacks_archives import NPY, NPZ, SAFETENSORS
+from fuzz.attacks_lists import FUSED
 from fuzz.attacks_programs import EXPORTED, ONNX, SCRIPT
 from fuzz.attacks_tables import ARROW, HDF5, SQLITE
 from fuzz.attacks_text import CSV, FILE, JSON, TEXT, YAML
@@ -90,6 +91,7 @@ def _baseline(name, module, main, kinds, make, task=made.task):
 _ALL = [
     Reader("corrector", made._corrector, "corrector.safetensors", made._read_corrector, {"*.safetensors": SAFETENSORS}),
     Reader("runtime", made._corrector, "corrector.safetensors", made._run_numpy, {"*.safetensors": SAFETENSORS}),
+    Reader("fused", made_more._fused, "policy.safetensors", made_more._run_fused, {"*.safetensors": FUSED}),
     _baseline("checkpoint", "iql:IQL", "last.ckpt", {"*.ckpt": TORCH}, made._iql, made.known_task),
     Reader("npz data", made._npz, "data.npz", made._source("npz"), {"*.npz": NPZ}),
     Reader("D4RL HDF5", made._d4rl, "data.hdf5", made._source("d4rl"), {"*.hdf5": HDF5}, ASKS),

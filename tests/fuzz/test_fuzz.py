@@ -29,7 +29,7 @@ def wrong(told):
 
 
 def test_a_hundred_hostile_inputs_are_read_or_refused():
-    for told in fuzz("coefficients", "runtime", "replay journal", "Minari Arrow", "--count", "100"):
+    for told in fuzz("coefficients", "runtime", "fused", "replay journal", "Minari Arrow", "--count", "100"):
         assert wrong(told) == []
         assert told["read"] + told["refused"] == 100 and told["refused"] > 20
 

@@ -19,6 +19,7 @@ FEW = settings(max_examples=40, derandomize=True, deadline=None, suppress_health
 CASES = [
     ("corrector", "*.safetensors"),
     ("runtime", "*.safetensors"),
+    ("fused", "*.safetensors"),
     ("mlp .npz", "*.json"),
     ("d3rlpy .pt", "params.json"),
     ("sb3", "agent.json"),
