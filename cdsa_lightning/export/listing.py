@@ -42,13 +42,11 @@ def operations_of(policy: Policy, obs_dim: int) -> tuple[list[list[Any]], dict[s
     program = trace(policy, (torch.zeros(2, obs_dim),))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of itself
-        program = program.run_decompositions({})  # into no smaller operators, but into none that work in place
-    program.graph.eliminate_dead_code()
+        program = program.run_decompositions({})  # {}: no smaller operators; none that works in place, or is not needed
     made = List(obs_dim)
     answer = _walk(program, made)
     if not isinstance(answer, Rows):
         raise InputError(f"The policy's action does not depend on the observation. {_INSTEAD}")
-    del made.operations[answer.number :]  # what checks something, and is not needed
     try:
         arrays = {name: tensor.numpy() for name, tensor in made.tensors.items()}
         Program(made.operations, arrays, obs_dim, policy.action_dim)

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cdsa_lightning.core.policy import FunctionPolicy, Policy
+from cdsa_lightning.errors import InputError
 from cdsa_lightning.export.listing import operations_of
 from cdsa_lightning.runtime.operations import Program
 
@@ -74,10 +75,10 @@ def test_numpy_answers_what_torch_answers_to_batches_and_single_rows(answers, na
 
 
 class Plain(Policy):
-    """Three operations, the last of which is the answer."""
+    """Three operations, and two without an effect, for one of which there is no word."""
 
     def forward(self, obs):
-        torch._check(obs.sum(-1).shape[0] == obs.shape[0])
+        torch.softmax(obs, -1).exp()
         return torch.tanh(obs - self.low) / 1
 
 
@@ -85,6 +86,18 @@ def test_a_list_holds_what_the_answer_needs_and_each_tensor_once():
     operations, tensors = operations_of(Plain([-1.0] * 2, [1.0] * 2), 2)
     assert operations == [["subtract", 0, "policy.0"], ["tanh", 1], ["divide", 2, "policy.1"]]
     assert {name: one.tolist() for name, one in tensors.items()} == {"policy.0": [-1.0, -1.0], "policy.1": [1.0]}
+
+
+class Still(Plain):
+    """The same action everywhere."""
+
+    def forward(self, obs):
+        return self.low / 2
+
+
+def test_an_action_that_depends_on_nothing_is_told():
+    with pytest.raises(InputError, match="does not depend on the observation. Use --format onnx"):
+        operations_of(Still([-1.0] * 2, [1.0] * 2), 2)
 
 
 def test_a_policy_that_answers_its_observation_needs_no_operation():
