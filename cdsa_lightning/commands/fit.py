@@ -104,8 +104,8 @@ class FitCLI(LightningCLI):
         wanted = getattr(sys.modules[module], name)
         if found != wanted.run_name:
             raise InputError(
-                f"{path} is a checkpoint of {found!r}, and this would train {wanted.run_name!r}. Give the configuration "
-                f"it was made with, for instance --config {Path(path).parent / 'config.yaml'}."
+                f"{path} is a checkpoint of {found!r}, and this would train {wanted.run_name!r}. Give the "
+                f"configuration it was made with, for instance --config {Path(path).parent / 'config.yaml'}."
             )
         self.steps_done = int(checkpoint.get("global_step", 0))
         asked = options.data.init_args.task

@@ -28,9 +28,7 @@ _DAMAGE = (OSError, AttributeError, LookupError, TypeError, ValueError, Arithmet
 __all__ = ["load_corrector", "read_content", "read_header", "save_corrector"]
 
 
-def save_corrector(
-    corrector: Any, path: str | Path, policy: tuple[list[Any], dict[str, Any]] | None = None
-) -> Path:
+def save_corrector(corrector: Any, path: str | Path, policy: tuple[list[Any], dict[str, Any]] | None = None) -> Path:
     """Write a `Corrector`, atomically: the file is whole or absent.
 
     Args:

@@ -21,6 +21,8 @@ from cdsa_lightning.runtime.sessions import KEY, OnnxCorrector, OnnxPolicy, open
 
 __all__ = ["KEY", "build", "metadata", "reader"]
 
+_OPSET = 18  # the one that PyTorch's exporter writes in; others it converts to afterwards, and PyTorch 2.9 fails at it
+
 
 def build(subject: Subject) -> Callable[[Path, dict[str, Any]], None]:
     """The graph, and how to write it with what is said about it.
@@ -39,7 +41,9 @@ def build(subject: Subject) -> Callable[[Path, dict[str, Any]], None]:
     program = exported(subject)
     try:
         with _silently():
-            made = torch.onnx.export(program, dynamo=True, output_names=[output_name(subject)], verbose=False)
+            made = torch.onnx.export(
+                program, dynamo=True, opset_version=_OPSET, output_names=[output_name(subject)], verbose=False
+            )
     except Exception as error:  # The converter meets a stranger's network and may fail in any way.
         raise InputError(
             f"The graph cannot be written as ONNX: {str(error).strip().splitlines()[0][:300]}. Use --format "

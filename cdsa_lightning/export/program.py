@@ -59,9 +59,6 @@ def trace(module: nn.Module, given: tuple[Tensor, ...]) -> torch.export.Exported
             f"The policy cannot become a graph: {str(error).strip().splitlines()[0][:300]}. Export the corrector alone "
             "(leave the policy out), and hand it the actions of whatever acts."
         ) from error
-    for node in program.graph.nodes:  # stack traces with the paths of this machine
-        for key in _MADE_HERE:
-            node.meta.pop(key, None)
     return program
 
 
@@ -72,6 +69,9 @@ def build(subject: Subject) -> Callable[[Path, dict[str, Any]], None]:
         InputError: the policy's Python code cannot be followed.
     """
     program = exported(subject)
+    for node in program.graph.nodes:  # stack traces with the paths of this machine
+        for key in _MADE_HERE:
+            node.meta.pop(key, None)
 
     def write(path: Path, about: dict[str, Any]) -> None:
         with path.open("wb") as file:
