@@ -153,7 +153,12 @@ def test_a_checkpoint_of_another_task_or_algorithm_is_refused(refused, checkpoin
 
 @pytest.mark.parametrize(
     ("option", "wish", "found"),
-    [("preset", "robust", '"paper"'), ("seeds", "[3]", "[0]"), ("lr_score", "0.5", "null"), ("state_sigma", "2", "null")],
+    [
+        ("preset", "robust", '"paper"'),
+        ("seeds", "[3]", "[0]"),
+        ("lr_score", "0.5", "null"),
+        ("state_sigma", "2", "null"),
+    ],
 )
 def test_other_settings_than_the_checkpoints_are_not_passed_over_in_silence(refused, checkpoint, option, wish, found):
     own = () if option in ("preset", "seeds") else ("--model.preset", "paper", "--model.seeds", "[0]")
