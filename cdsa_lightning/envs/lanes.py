@@ -36,12 +36,16 @@ class FrozenLanes(VectorEnv):
         InputError: fewer than one lane.
     """
 
+    closed = True
+    """Until there is something to close: gymnasium also closes what `__init__` refused to make."""
+
     def __init__(
         self, num_envs: int, observation_space: gym.Space, action_space: gym.Space, render_mode: str | None = None
     ) -> None:
         if num_envs < 1:
             raise InputError(f"num_envs must be at least 1, got {num_envs}.")
         self.num_envs = num_envs
+        self.closed = False
         self.single_observation_space = observation_space
         self.single_action_space = action_space
         self.observation_space = batch_space(observation_space, num_envs)

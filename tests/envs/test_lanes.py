@@ -108,3 +108,8 @@ def test_no_lanes_at_all_is_refused():
         RiskyPointMassVector(0)
     with pytest.raises(InputError, match="at least one"):
         Lanes([])
+
+
+@pytest.mark.parametrize("kind", [Lanes, MujocoLanes, RiskyPointMassVector])
+def test_what_was_refused_has_nothing_to_close(kind):
+    kind.__new__(kind).close()  # as gymnasium's __del__ does
