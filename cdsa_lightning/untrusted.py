@@ -67,9 +67,7 @@ def regular_file(path: str | Path) -> Iterator[io.BufferedReader]:
         facts = os.fstat(file.fileno())
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(0, "it is no plain file", str(path))
-        if facts.st_blocks and facts.st_size > max(
-            64 << 20, room(512 * facts.st_blocks)
-        ):  # some systems do not count blocks
+        if facts.st_blocks and facts.st_size > room(512 * facts.st_blocks):  # some systems do not count blocks
             raise OSError(0, "most of it is holes", str(path))
         yield file
 
@@ -212,9 +210,12 @@ def require_modest(archive: zipfile.ZipFile, size: int) -> None:
     """Refuse an archive of `size` bytes that announces more than `room`; `zipfile` unpacks no more than is announced.
 
     Raises:
-        ValueError: it announces more, names a member twice, or is compressed by a method that may ask for gigabytes.
+        ValueError: it announces more, is packed in more than it has, names a member twice, or uses an unusual method.
     """
     entries = archive.infolist()
+    packed = sum(entry.compress_size for entry in entries)  # for which `zipfile` makes room before it reads
+    if packed > size:
+        raise ValueError(f"its members announce {packed:,} packed bytes, and it has {size:,}")
     total = sum(entry.file_size for entry in entries)
     if total > room(size):
         raise ValueError(f"{size:,} bytes of it would unpack to {total:,}, more than the limit of {room(size):,}")

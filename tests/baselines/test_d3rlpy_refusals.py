@@ -108,6 +108,8 @@ def encoder(kind="vector", **options):
         (encoder(hidden_units=[8]), r"_mu.weight has shape \(2, 6\)"),
         (encoder(hidden_units=[8, 6, 6]), "has no '_encoder._layers.4.weight'"),
         (encoder(activation="geglu"), "Unknown activation 'geglu'.*Known: gelu, none, relu, swish, tanh"),
+        (encoder(activation=""), "Unknown activation ''"),
+        (encoder(last_activation=""), "Unknown activation ''"),
         (encoder(use_batch_norm=True), "_encoder._layers.2.weight of the actor must hold 8 finite numbers"),
         ({"observation_scaler": {"type": "pixel", "params": {}}}, "observations are images .scaler 'pixel'."),
         ({"observation_scaler": {"type": "tuple", "params": {}}}, "observations are tuples of arrays"),

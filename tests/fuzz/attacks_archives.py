@@ -52,6 +52,16 @@ def false_sizes(folder, path):
     path.write_bytes(bytes(content))
 
 
+def false_packed_sizes(folder, path):
+    """What is packed takes gigabytes, says the list of contents, and what comes out of it little."""
+    content = bytearray(path.read_bytes())
+    at = content.find(b"PK\x01\x02")
+    while at >= 0:
+        content[at + 20 : at + 24] = struct.pack("<I", 0x7FFFFFF0)
+        at = content.find(b"PK\x01\x02", at + 4)
+    path.write_bytes(bytes(content))
+
+
 def lzma_members(folder, path):
     """A method whose header may ask for gigabytes of dictionary."""
     _changed(path, lambda name, content: content, zipfile.ZIP_LZMA)
@@ -78,7 +88,10 @@ def many_members(folder, path):
 
 ZIP = [
     *FILE,
-    *(("bombs", attack) for attack in (deflated_bomb, false_sizes, lzma_members, lzma_bomb, many_members)),
+    *(
+        ("bombs", attack)
+        for attack in (deflated_bomb, false_sizes, false_packed_sizes, lzma_members, lzma_bomb, many_members)
+    ),
     *(("places", attack) for attack in (names_that_climb, names_twice)),
 ]
 

@@ -72,6 +72,16 @@ def test_an_array_is_no_larger_than_its_file(tmp_path, shape, descr):
         untrusted.read_npy(tmp_path / "a.npy")
 
 
+def test_members_are_not_packed_in_more_than_the_archive(tmp_path):
+    np.savez(tmp_path / "data.npz", x=np.zeros(3))
+    archives.false_packed_sizes(tmp_path, tmp_path / "data.npz")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="its members announce 2,147,483,632 packed bytes, and it has"):
+        untrusted.read_npz(tmp_path / "data.npz")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
 def test_a_header_that_announces_gigabytes_of_itself_is_not_waited_for(tmp_path):
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{}")
     tracemalloc.start()

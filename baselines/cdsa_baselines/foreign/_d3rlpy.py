@@ -154,8 +154,8 @@ def _encoder_options(kind: str, params: dict[str, Any], source: str) -> dict[str
             f"{source}: {name}={params.get(name)!r} of encoder factory {kind!r} cannot be read; known are "
             f"{', '.join(OPTIONS)}, as d3rlpy writes them."
         )
-    for name in filter(None, (options["activation"], options["last_activation"])):
-        if name not in ACTIVATIONS:
+    for name in (options["activation"], options["last_activation"]):
+        if name is not None and name not in ACTIVATIONS:
             raise unknown_name("activation", name, ACTIVATIONS, f"It is asked for by {source}.")
     return options
 
