@@ -12,6 +12,8 @@ from fuzz.readers import READERS
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "60"))
 """Of damage for each reader; the attacks come first, however long they take."""
+PASS_OVER = {"fingerprints", "newest evaluation"}
+"""Readers of what can be made anew: they take a damaged file for none, and go on."""
 
 
 def fuzz(*options):
@@ -47,4 +49,5 @@ def test_a_little_damage_to_the_files_of_every_reader_is_read_or_refused():
 def test_hostile_inputs_are_read_or_refused(name):
     (told,) = fuzz(name, "--seconds", str(SECONDS))
     assert wrong(told) == []
-    assert told["refused"] > 0
+    assert told["read"] + told["refused"] > 100
+    assert (told["refused"] == 0) == (name in PASS_OVER)
