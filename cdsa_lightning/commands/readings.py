@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cdsa_lightning.checkpoints import inspect_run
 from cdsa_lightning.commands.looks import safetensors_header
-from cdsa_lightning.core.artifact import load_corrector, read_header
+from cdsa_lightning.core.artifact import POLICY, load_corrector, read_header
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.registry import Findings, load_policy
@@ -79,7 +79,7 @@ def _corrector(path: Path) -> Reading | None:
             "trained": f"{info.get('steps', 'an unrecorded number of')} steps",
             "data": str(info.get("source", "not recorded")),
             "action sigmas": ", ".join(f"{sigma:g}" for sigma in settings.action_sigmas),
-            **({"policy": "inside, for cdsa_lightning.runtime.NumpyPolicy"} if read_header(path).get("policy") else {}),
+            **({"policy": "inside, for cdsa_lightning.runtime.NumpyPolicy"} if read_header(path).get(POLICY) else {}),
         },
     )
     return Reading(inspection, "--corrector", ["cdsa", "evaluate", "--baseline", "NAME", "--corrector", str(path)])

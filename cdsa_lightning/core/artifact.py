@@ -20,12 +20,13 @@ from cdsa_lightning.files import UNSEALED, intact, seal, whole_file
 from cdsa_lightning.untrusted import parse_json, read_bytes, regular_file
 
 FORMAT = 1
+POLICY = "policy"
+"""Key of a fused policy in the header and, with a dot, the beginning of its tensors' names."""
 _MAX_HEADER = 32 * 2**20  # bytes; the format allows more, which would become gigabytes of objects
 _MAX_FILE = 2**31
-_POLICY = "policy"  # in the header and, with a dot, in front of its tensors' names
 _DAMAGE = (OSError, AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError)
 
-__all__ = ["load_corrector", "read_content", "read_header", "save_corrector"]
+__all__ = ["POLICY", "load_corrector", "read_content", "read_header", "save_corrector"]
 
 
 def save_corrector(corrector: Any, path: str | Path, policy: tuple[list[Any], dict[str, Any]] | None = None) -> Path:
@@ -56,7 +57,7 @@ def save_corrector(corrector: Any, path: str | Path, policy: tuple[list[Any], di
         "high": corrector.high.tolist(),
         "networks": nets.settings.to_dict(),
         "coefficients": corrector.coefficients.to_dict(),
-        **({_POLICY: policy[0]} if policy else {}),
+        **({POLICY: policy[0]} if policy else {}),
     }
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in corrector.state_dict().items()}
     tensors |= policy[1] if policy else {}
@@ -180,7 +181,7 @@ def load_corrector(path: str | Path) -> Any:
 
     header, content = read_header(path), read_content(path)
     try:
-        tensors = {name: tensor for name, tensor in load(content).items() if not name.startswith(f"{_POLICY}.")}
+        tensors = {name: tensor for name, tensor in load(content).items() if not name.startswith(f"{POLICY}.")}
         _check_dims(header, tensors)
         networks = Networks(
             header["obs_dim"],
@@ -203,6 +204,6 @@ def load_corrector(path: str | Path) -> Any:
     if broken:
         raise InputError(f"{path} holds values that are not finite ({broken[0]}): its training diverged. Fit it again.")
     sizes = ("obs_dim", "action_dim", "num_seeds", "ensemble", "state_index")
-    own = ("format", *sizes, "low", "high", "networks", "coefficients", _POLICY)
+    own = ("format", *sizes, "low", "high", "networks", "coefficients", POLICY)
     corrector.info = {key: value for key, value in header.items() if key not in own}
     return corrector.eval().requires_grad_(False)

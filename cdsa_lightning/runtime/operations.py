@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from cdsa_lightning.core.artifact import POLICY
+
 __all__ = ["PREFIX", "WORDS", "Program"]
 
-PREFIX = "policy."
+PREFIX = f"{POLICY}."
 """What the names of a policy's tensors begin with."""
 ENTRIES, PRODUCTS, PER_NUMBER = 1 << 16, 1 << 24, 8
 """Entries of all values of a row, multiplications of a row, and how many more of each per number in the tensors."""

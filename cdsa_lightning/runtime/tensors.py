@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cdsa_lightning.core.artifact import read_content, read_header
+from cdsa_lightning.core.artifact import POLICY, read_content, read_header
 from cdsa_lightning.core.coefficients import Coefficients
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.runtime.folding import Source
@@ -45,10 +45,10 @@ def read_corrector(path: str | Path) -> tuple[dict[str, Any], Source, Program | 
 
 
 def _policy(header: dict[str, Any], tensors: dict[str, np.ndarray]) -> Program | None:
-    if header.get("policy") is None:
+    if header.get(POLICY) is None:
         return None
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(PREFIX)}
-    return Program(header["policy"], own, header["obs_dim"], header["action_dim"])
+    return Program(header[POLICY], own, header["obs_dim"], header["action_dim"])
 
 
 def _tensors(content: bytes) -> dict[str, np.ndarray]:
