@@ -5,6 +5,9 @@ also against our own step without CUDA graphs. Ours goes through `cdsa fit` with
 its 100th step on; loops alternate, and the median is printed.
 
     python benchmarks/baselines.py [--names iql td3_bc] [--repeats 3] [--steps 300] [--compile] [--device cuda]
+                                   [--precision bf16-mixed]
+
+The precision is ours alone; plain loops stay in single precision.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -25,7 +29,7 @@ import torch
 from plain import ALGORITHMS
 
 from cdsa_lightning.commands.fit import main as fit
-from cdsa_lightning.stepping import SteppedModule
+from cdsa_lightning.stepping import PRECISIONS, SteppedModule
 
 S, A, ROWS, BATCH, WARM = 11, 3, 100_000, 256, 100  # Hopper's shapes
 CONFIGS = Path(__file__).parents[1] / "configs" / "baselines"
@@ -53,7 +57,7 @@ def plain_step_time(name: str, data: list[torch.Tensor], steps: int, device: str
     return (clock(device) - start) / steps
 
 
-def fit_step_time(name: str, npz: Path, root: Path, seeds: int, steps: int, device: str, **options: bool) -> float:
+def fit_step_time(name: str, npz: Path, root: Path, seeds: int, steps: int, device: str, **options: Any) -> float:
     """Seconds per step and seed of `cdsa fit`, read off at its chunks of steps."""
     marks: dict[int, float] = {}
 
@@ -68,6 +72,7 @@ def fit_step_time(name: str, npz: Path, root: Path, seeds: int, steps: int, devi
         *("--trainer.max_steps", str(WARM + steps), "--compile", str(options.get("compiled", False)).lower()),
         *("--trainer.accelerator", "gpu" if device == "cuda" else "cpu", *EXTRA.get(name, [])),
         *(("--model.inner_steps", "50") if device == "cuda" else ()),
+        *("--trainer.precision", options.get("precision", "32-true")),
     ]
     with contextlib.redirect_stdout(io.StringIO()):
         fit(arguments)
@@ -75,8 +80,8 @@ def fit_step_time(name: str, npz: Path, root: Path, seeds: int, steps: int, devi
     return (marks[last] - marks[first]) / (last - first) / seeds
 
 
-def cases(device: str, compiled: bool) -> list[tuple[str, int, dict[str, bool]]]:
-    found: list[tuple[str, int, dict[str, bool]]] = [("one seed", 1, {}), ("five seeds, per seed", 5, {})]
+def cases(device: str, compiled: bool) -> list[tuple[str, int, dict[str, Any]]]:
+    found: list[tuple[str, int, dict[str, Any]]] = [("one seed", 1, {}), ("five seeds, per seed", 5, {})]
     if compiled:
         found += [("one seed, compiled", 1, {"compiled": True}), ("five, compiled", 5, {"compiled": True})]
     if device == "cuda":
@@ -91,6 +96,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--compile", action="store_true", help="measure the compiled update too")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", default="32-true", choices=PRECISIONS)
     options = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
@@ -109,6 +115,7 @@ def main() -> None:
                 for case, seeds, how in cases(options.device, options.compile):
                     plain = plain_step_time(name, tensors, options.steps, options.device)
                     root = Path(folder) / "runs"
+                    how["precision"] = options.precision
                     ours = fit_step_time(name, npz, root, seeds, options.steps, options.device, **how)
                     ratios.setdefault(case, []).append(plain / ours)
                     line = f"{name:8}{case:24} plain {1e3 * plain:7.2f} ms, ours {1e3 * ours:7.2f} ms"

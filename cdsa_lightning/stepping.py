@@ -32,7 +32,10 @@ from cdsa_lightning.resources import available_memory, require_memory
 from cdsa_lightning.tasks import Task
 from cdsa_lightning.updates import ParameterGroup, Updates, flatten
 
-__all__ = ["Baseline", "ParameterGroup", "SteppedModule", "flatten"]
+__all__ = ["PRECISIONS", "Baseline", "ParameterGroup", "SteppedModule", "flatten"]
+
+PRECISIONS = ("32-true", "64-true", "bf16-mixed")
+"""What --trainer.precision may be."""
 
 
 class SteppedModule(LightningModule):
@@ -100,6 +103,11 @@ class SteppedModule(LightningModule):
             self.built = True
 
     def setup(self, stage: str) -> None:
+        if stage == "fit" and self.trainer.precision not in PRECISIONS:
+            raise InputError(
+                f"precision {self.trainer.precision!r} would keep weights or gradients in 16 bits, where small steps of"
+                f" Adam are lost. Give --trainer.precision one of: {', '.join(PRECISIONS)}."
+            )
         self.ensure_built(self.trainer.datamodule.info)  # type: ignore[attr-defined]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -172,6 +172,7 @@ class Updates:
                 slot["lr"] = rate
             step = self._eager_step if self.compiled is None else self._compiled_step
             losses |= step(rows[:, k], noise[:, k], moving)
+            torch.clear_autocast_cache()  # it holds lowered copies of weights that have just moved
             self.module.after_step(steps[k])
         return losses
 

@@ -73,7 +73,7 @@ class QuantileTwins(nn.Module):
         count, generators = 2 * len(generators), generators * 2
         self.base, self.base_norm = StackedLinear(in_features, hidden, generators), StackedLayerNorm(count, hidden)
         self.embed, self.embed_norm = StackedLinear(EMBEDDING, hidden, generators), StackedLayerNorm(count, hidden)
-        self.merge, self.merge_norm = StackedLinear(hidden, hidden, generators), StackedLayerNorm(count, hidden)
+        self.merge, self.merge_norm = StackedLinear(hidden, hidden, generators, True), StackedLayerNorm(count, hidden)
         self.last = StackedLinear(hidden, 1, generators)
         self.register_buffer("frequencies", torch.arange(1.0, 1 + EMBEDDING), persistent=False)
 

@@ -33,6 +33,7 @@ from cdsa_baselines._nets import (
     require_reward,
     reward_transform,
 )
+from cdsa_lightning.core.nets import affine
 from cdsa_lightning.core.policy import Policy
 from cdsa_lightning.core.seeds import init_generators
 from cdsa_lightning.data import Batch, DataInfo
@@ -202,10 +203,10 @@ def judge(critic: Twins, obs: Float[Tensor, "E B S"], actions: Float[Tensor, "E 
         seed = network % seeds
         for some_obs, some_actions in zip(obs[seed].split(piece), actions[seed].split(piece), strict=True):
             x = _pairs(some_obs, some_actions).flatten(0, 1)
-            for weight, bias in hidden:
-                x = torch.addmm(bias, x, weight).relu_()
+            for place, (weight, bias) in enumerate(hidden):
+                x = affine(bias, x, weight, between=place > 0).relu_()
             weight, bias = last
-            values.append(torch.addmm(bias, x, weight))
+            values.append(affine(bias, x, weight, between=False))
     return torch.cat(values).view(2, seeds, batch, count)
 
 

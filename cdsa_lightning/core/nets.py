@@ -5,6 +5,9 @@ r"""Networks whose weights are stacked along a leading axis: row l of the input 
 One batched matrix product per layer trains or evaluates L networks at once, which is how training seeds and the levels
 of a noise schedule share every kernel launch. A single network is the case L = 1; there is no other code path.
 Widths and slopes follow Table 3 of the CDSA paper (arXiv 2406.07541).
+
+Under autocast only layers between two others are lowered. What enters and what leaves a network keeps its precision:
+states that follow each other differ by less than bfloat16 can tell, and it would round a value of 300 to steps of 2.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ __all__ = [
     "StackedLayerNorm",
     "StackedLinear",
     "StackedMLP",
+    "affine",
     "inverse_dynamics_net",
     "score_net",
     "stacked_mlp",
@@ -30,6 +34,17 @@ SCORE_HIDDEN = (32, 128, 32)
 INVERSE_HIDDEN = (128, 128, 128)
 
 
+def affine(
+    bias: Float[Tensor, "*L 1 O"], x: Float[Tensor, "*L B I"], weight: Float[Tensor, "*L I O"], between: bool
+) -> Float[Tensor, "*L B O"]:
+    """x W + b of one layer or of L; autocast lowers it only where it lies `between` two other layers."""
+    product = torch.baddbmm if x.ndim == 3 else torch.addmm
+    if between or not torch.is_autocast_enabled(x.device.type):
+        return product(bias, x, weight)
+    with torch.autocast(x.device.type, enabled=False):
+        return product(bias, x.to(weight.dtype), weight)
+
+
 class StackedLinear(nn.Module):
     """L affine maps side by side, each initialised as `nn.Linear` is, from its own generator.
 
@@ -37,10 +52,14 @@ class StackedLinear(nn.Module):
         in_features: I.
         out_features: O.
         generators: One per network, L in all; drawn from in turn.
+        between: It lies between two other layers.
     """
 
-    def __init__(self, in_features: int, out_features: int, generators: Sequence[Generator]) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, generators: Sequence[Generator], between: bool = False
+    ) -> None:
         super().__init__()
+        self.between = between
         bound = 1 / math.sqrt(in_features)
         weights = [torch.empty(in_features, out_features).uniform_(-bound, bound, generator=g) for g in generators]
         biases = [torch.empty(1, out_features).uniform_(-bound, bound, generator=g) for g in generators]
@@ -54,7 +73,7 @@ class StackedLinear(nn.Module):
         weight, bias = (self.weight.detach(), self.bias.detach()) if frozen else (self.weight, self.bias)
         if rows is not None:  # a full slice would still cost a zero-filled gradient per layer and step
             weight, bias = weight[rows], bias[rows]
-        return torch.baddbmm(bias, x, weight)
+        return affine(bias, x, weight, self.between)
 
 
 class StackedLayerNorm(nn.Module):
@@ -114,7 +133,9 @@ def stacked_mlp(
     """L multilayer perceptrons of widths `sizes` (input and output included), one generator each."""
     pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
     norms = [StackedLayerNorm(len(generators), width) for _, width in pairs[:-1]] if layer_norm else []
-    return StackedMLP([StackedLinear(i, o, generators) for i, o in pairs], activation, norms)
+    inner = range(1, len(pairs) - 1)
+    layers = [StackedLinear(i, o, generators, place in inner) for place, (i, o) in enumerate(pairs)]
+    return StackedMLP(layers, activation, norms)
 
 
 def score_net(in_dim: int, out_dim: int, generators: Sequence[Generator]) -> StackedMLP:
