@@ -28,7 +28,7 @@ from cdsa_lightning.errors import InputError, unknown_name
 from cdsa_lightning.inspection import Inspection
 from cdsa_lightning.tasks import Task
 
-__all__ = ["GROUP", "Findings", "inspect_checkpoint", "load_policy", "names"]
+__all__ = ["GROUP", "Findings", "inspect_as", "inspect_checkpoint", "load_policy", "names"]
 
 GROUP = "cdsa.baselines"
 
@@ -82,6 +82,26 @@ class Findings:
     refusals: dict[str, InputError] = field(default_factory=dict)
     unable: list[InputError] = field(default_factory=list)
     readers: dict[str, str] = field(default_factory=dict)
+
+
+def inspect_as(name: str, path: Path) -> Inspection | None:
+    """What the baseline `name` says a file holds; None where it says nothing, or cannot be asked on this machine.
+
+    Raises:
+        InputError: the name is unknown, or the file is of its kind and cannot be restored.
+    """
+    point = _entry_point(name)
+    try:
+        _import(point)
+    except InputError:
+        return None
+    look = _inspector(point)
+    try:
+        return None if look is None else look(path)
+    except InputError:
+        raise
+    except Exception:  # A stranger's code reading a stranger's file: either may raise anything.
+        return None
 
 
 def inspect_checkpoint(path: Path | str) -> Findings:

@@ -26,6 +26,7 @@ from cdsa_lightning.grid.facts import DataFacts
 from cdsa_lightning.grid.settings import Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
 from cdsa_lightning.records import versions
+from cdsa_lightning.registry import inspect_as
 from cdsa_lightning.tasks import get_task
 from cdsa_lightning.untrusted import parse_json, parse_yaml, read_bytes, read_text
 
@@ -161,7 +162,22 @@ def _cell(task: str, baseline: str, how: Training, grid: Grid, data: DataFacts, 
         problem = f"there is no checkpoint {how.checkpoint.replace('{task}', task)}"
         return Node("cell", task, baseline, settings, about, needs, problem)
     settings |= {"checkpoint": checkpoint_sha256(found)}
-    return Node("cell", task, baseline, settings, about | {"checkpoint": str(found)}, needs)
+    problem = _misfit(baseline, found, len(grid.seeds)) if "fit" in needs else ""
+    return Node("cell", task, baseline, settings, about | {"checkpoint": str(found)}, needs, problem)
+
+
+def _misfit(baseline: str, checkpoint: Path, seeds: int) -> str:
+    """Why a corrector of so many seeds cannot correct what a checkpoint holds, as far as its file says."""
+    try:
+        found = inspect_as(baseline, checkpoint)
+    except InputError as error:
+        return str(error)
+    if found is None or found.num_seeds == seeds or min(found.num_seeds, seeds) == 1:
+        return ""
+    return (
+        f"{checkpoint} holds {found.num_seeds} training seeds and the grid names {seeds} for its corrector: name as "
+        "many, or one"
+    )
 
 
 def _arms(task: str, baseline: str, grid: Grid) -> tuple[list[str], Coefficients]:

@@ -6,12 +6,13 @@ import os
 import numpy as np
 import pytest
 
+from cdsa_baselines.bc import BC
 from cdsa_lightning.grid.facts import DataFacts, Facts
 from cdsa_lightning.grid.nodes import DONE, done_record, expand, finish
 from cdsa_lightning.grid.schedule import estimate, states
 from cdsa_lightning.grid.settings import read_grid
 from grid_files import CONFIGS, write_grid
-from training_data import TASK, write_npz
+from training_data import TASK, train, write_npz
 
 
 def nodes_of(tmp_path, fingerprint="f", **changes):
@@ -70,6 +71,18 @@ def test_what_is_trained_already_is_taken_and_its_content_decides(tmp_path):
     file.write_text("changed")
     assert cell().path != before
     assert set(cell().needs) == {"fit"}
+
+
+def test_what_no_corrector_of_the_grid_can_correct_is_told_by_the_plan(tmp_path):
+    train(BC(seeds=(0, 1, 2)), write_npz(tmp_path / "some.npz"), 2, tmp_path / "trained")
+    given = {"bc": {"checkpoint": "trained/last.ckpt"}}
+
+    def problem(**settings):
+        return nodes_of(tmp_path, baselines=given, **settings)[-1].problem
+
+    assert "holds 3 training seeds and the grid names 2 for its corrector" in problem(seeds=[0, 1])
+    assert [problem(seeds=[7]), problem(seeds=[0, 1, 2])] == ["", ""]
+    assert problem(seeds=[0, 1], arms=["base"], corrector=None) == ""
 
 
 def test_a_task_may_be_trained_where_others_are_not_and_the_other_way_round(tmp_path):
