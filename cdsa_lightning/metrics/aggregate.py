@@ -7,8 +7,14 @@ Scores x in R^{T x E}: T tasks, E training seeds of each, every entry the mean o
     P(X > Y)       = mean over tasks of [ #(x_i > y_j) + #(x_i = y_j) / 2 ] / (E_X E_Y)          (Mann-Whitney)
     profile(tau)   = share of the T E scores above tau
 
-Intervals are those of the stratified bootstrap: tasks are kept, the seeds of each are drawn again with replacement, and
-the percentiles of the statistic are read off. A single seed says nothing about its spread: its interval is infinite.
+Intervals come from the stratified bootstrap: tasks are kept, the seeds of each are drawn again with replacement. Its
+plain percentiles, which the source reads off, promise 95 % and hold the truth of six tasks in 80 % of cases with two
+seeds, of nine in 90 % with five: E draws from E scores have (E - 1) / E of their variance, itself known from few. Both
+deviations from the estimate are therefore widened, which matters little from ten seeds on, by
+
+    sqrt(E / (E - 1)) t_nu / t_inf,      nu = T (E - 1),
+
+t the quantiles of Student's distribution. A single seed says nothing about its spread: its interval is infinite.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri, stdtrit
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.metrics.bootstrap import Interval
@@ -105,7 +112,7 @@ def stratified_interval(
     count: int = 10_000,
     seed: int = 0,
 ) -> Interval:
-    """A statistic of a table of scores and its interval by the stratified bootstrap (Agarwal et al. 2021).
+    """A statistic of a table of scores and its interval by the stratified bootstrap, widened for few seeds.
 
     Args:
         scores: [T, E].
@@ -120,13 +127,15 @@ def stratified_interval(
     table = _checked(scores, level)
     rng = np.random.default_rng(seed)
     draws = [statistic(_redrawn(table, rows, rng)) for rows in _chunks(count, table.size)]
-    return _interval(float(statistic(table)), np.concatenate(draws), level, table.shape[1] > 1)
+    estimate, drawn = float(statistic(table)), np.concatenate(draws)
+    low, high = _edges(estimate, drawn, level, len(table), table.shape[1])
+    return Interval(estimate, float(low), float(high))
 
 
 def stratified_improvement(
     first: npt.ArrayLike, second: npt.ArrayLike, *, level: float = 0.95, count: int = 10_000, seed: int = 0
 ) -> Interval:
-    """`probability_of_improvement` and its interval; the seeds of both are drawn again, each for itself.
+    """`probability_of_improvement` and its interval in [0, 1]; the seeds of both are drawn again, each for itself.
 
     Args:
         first: [T, E1].
@@ -145,7 +154,10 @@ def stratified_improvement(
         for rows in _chunks(count, x.size * y.shape[1])
     ]
     estimate = float(probability_of_improvement(x, y))
-    return _interval(estimate, np.concatenate(draws), level, max(x.shape[1], y.shape[1]) > 1)
+    seeds = min((table.shape[1] for table in (x, y) if table.shape[1] > 1), default=1)  # one alone does not vary
+    low, high = _edges(estimate, np.concatenate(draws), level, len(x), seeds)
+    bounded = (float(low), float(high)) if seeds == 1 else (max(float(low), 0.0), min(float(high), 1.0))
+    return Interval(estimate, *bounded)
 
 
 def stratified_profile(
@@ -170,10 +182,11 @@ def stratified_profile(
     drawn = rng.multinomial(table.shape[1], np.full(table.shape[1], 1 / table.shape[1]), size=(count, len(table)))
     # How often each run was drawn, times whether it is above: one matrix product instead of count x T x E x K looks.
     shares = drawn.reshape(count, -1) @ above.reshape(table.size, -1) / table.size
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    profile: _Array = above.reshape(table.size, -1).mean(axis=0)
     if table.shape[1] == 1:
-        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
-    return above.reshape(table.size, -1).mean(axis=0), low, high
+        return profile, np.full_like(profile, np.nan), np.full_like(profile, np.nan)
+    low, high = _edges(profile, shares, level, *table.shape)
+    return profile, np.maximum(low, 0.0), np.minimum(high, 1.0)
 
 
 def _pooled(scores: npt.ArrayLike) -> _Array:
@@ -206,8 +219,11 @@ def _redrawn(table: _Array, rows: int, rng: np.random.Generator) -> _Array:
     return table[np.arange(tasks)[:, None], rng.integers(seeds, size=(rows, tasks, seeds))]
 
 
-def _interval(estimate: float, draws: _Array, level: float, varies: bool) -> Interval:
-    if not varies:
-        return Interval(estimate, -math.inf, math.inf)
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Interval(estimate, low, high)
+def _edges(estimate: Any, draws: _Array, level: float, tasks: int, seeds: int) -> tuple[Any, Any]:
+    """The percentiles of `draws` (resamples first), their deviations from `estimate` widened for few seeds."""
+    if seeds == 1:
+        return np.full_like(estimate, -math.inf), np.full_like(estimate, math.inf)
+    upper = (1 + level) / 2
+    wider = math.sqrt(seeds / (seeds - 1)) * float(stdtrit(tasks * (seeds - 1), upper) / ndtri(upper))
+    low, high = np.quantile(draws, [1 - upper, upper], axis=0)
+    return estimate - wider * (estimate - low), estimate + wider * (high - estimate)
