@@ -228,7 +228,7 @@ def _make(env_id: str, **kwargs: Any) -> gymnasium.Env:
     import cdsa_lightning.envs.mujoco  # noqa: F401  for what it does with MuJoCo's warnings
 
     try:
-        return gymnasium.make(env_id, **kwargs)
+        return envs.make(env_id, **kwargs)
     except (gymnasium.error.Error, TypeError) as error:
         raise InputError(f"Cannot make the environment {env_id!r}: {error}") from error
 

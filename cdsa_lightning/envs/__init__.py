@@ -9,6 +9,7 @@ Other packages announce theirs, each as a function without arguments that regist
 from __future__ import annotations
 
 import functools
+import warnings
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -20,7 +21,17 @@ from cdsa_lightning.envs.lanes import FrozenLanes, Lanes
 from cdsa_lightning.envs.maps import WorldMap
 from cdsa_lightning.errors import InputError
 
-__all__ = ["ANTMAZE", "FrozenLanes", "GROUP", "Lanes", "make_lanes", "register", "register_installed", "world_map"]
+__all__ = [
+    "ANTMAZE",
+    "FrozenLanes",
+    "GROUP",
+    "Lanes",
+    "make",
+    "make_lanes",
+    "register",
+    "register_installed",
+    "world_map",
+]
 
 GROUP = "cdsa.environments"
 
@@ -109,6 +120,13 @@ def world_map(env_id: str, **kwargs: Any) -> WorldMap | None:
         raise InputError(f"{env_id} has no map with {kwargs}: {error}.") from error
 
 
+def make(env_id: str, **kwargs: Any) -> gym.Env:
+    """`gymnasium.make` without its word that a version is out of date: D4RL's Walker2d is v4 all the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return gym.make(env_id, **kwargs)
+
+
 def make_lanes(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
     """`num_envs` copies of an environment, each frozen once it is finished, by the fastest means there is.
 
@@ -133,7 +151,7 @@ def make_lanes(env_id: str, num_envs: int, **kwargs: Any) -> VectorEnv:
         creator: Any = load_env_creator(spec.vector_entry_point)
         if isinstance(creator, type) and issubclass(creator, FrozenLanes):
             return creator(num_envs, **{**spec.kwargs, **kwargs})
-    return Lanes([lambda: gym.make(env_id, **kwargs) for _ in range(num_envs)])
+    return Lanes([lambda: make(env_id, **kwargs) for _ in range(num_envs)])
 
 
 def _spec(env_id: str) -> EnvSpec:

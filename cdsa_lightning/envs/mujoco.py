@@ -11,14 +11,13 @@ environments never read, and is left out.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Sequence
 from typing import Any, cast
 
-import gymnasium as gym
 import mujoco
 import numpy as np
 
+from cdsa_lightning.envs import make
 from cdsa_lightning.envs.lanes import FrozenLanes
 from cdsa_lightning.errors import unknown_name
 
@@ -53,9 +52,7 @@ class MujocoLanes(FrozenLanes):
     def __init__(self, env_id: str, num_envs: int, **kwargs: Any) -> None:
         if env_id not in MUJOCO_LANES:
             raise unknown_name("native MuJoCo environment", env_id, MUJOCO_LANES, "make_lanes() takes any environment.")
-        with warnings.catch_warnings():  # gymnasium deprecates v4; D4RL's Walker2d is v4 all the same
-            warnings.simplefilter("ignore", DeprecationWarning)
-            template = gym.make(env_id, **kwargs)
+        template = make(env_id, **kwargs)
         super().__init__(num_envs, template.observation_space, template.action_space, template.render_mode)
         # gymnasium keeps these constants in private attributes and offers no other way to read them.
         self._constants = cast(Any, template.unwrapped)
