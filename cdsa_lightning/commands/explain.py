@@ -143,8 +143,10 @@ def _wrong_value(message: str) -> InputError:
     key = ".".join(re.findall(r'Parser key "([^"]+)"', message))
     kinds: dict[str, Any] = dict.fromkeys(re.findall(r"Expected an? <class '([\w.]+)'>", message))
     names = [kind.rpartition(".")[2].lower() for kind in kinds if kind not in ("NoneType", "type")]
+    words = re.findall(r"'([^']+)'", " ".join(re.findall(r"Expected a typing\.Literal\[(.*)\]", message)))
     # The innermost objection is the one about the value itself.
     value = re.search(r"Got value: (.*)", message) or re.search(r"Given value: (.*)", message)
-    if value is None or not names:
+    if value is None or not (words or names):
         return InputError(" ".join(message.split()))
-    return InputError(f"{key} must be {' or '.join(names)}, got {value[1].strip()!r}.")
+    allowed = f"one of {', '.join(dict.fromkeys(words))}" if words else " or ".join(names)
+    return InputError(f"{key} must be {allowed}, got {value[1].strip()!r}.")
