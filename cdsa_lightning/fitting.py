@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
@@ -28,7 +30,7 @@ from cdsa_lightning.runs import CHECKPOINT
 from cdsa_lightning.stepping import SteppedModule
 from cdsa_lightning.tracking import wandb_logger
 
-__all__ = ["TRAINER", "callbacks", "ending", "kept", "loggers", "quietly", "train"]
+__all__ = ["TRAINER", "callbacks", "ending", "kept", "loggers", "made", "quietly", "train"]
 
 TRAINER = {"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False}
 """Arguments of the trainer that are ours."""
@@ -111,11 +113,28 @@ def train(
             "plugins": [SafeCheckpointIO()],
             "logger": loggers(run_dir, True, mode, data.task.name, module.run_name),
         }
-        try:
-            trainer = Trainer(**{**options, **kit}, default_root_dir=run_dir, enable_progress_bar=progress)
-        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-            raise InputError(f"The trainer cannot be made: {error}") from error
+        given = {**options, **kit}
+        trainer = made(lambda: Trainer(**given, default_root_dir=run_dir, enable_progress_bar=progress))
         trainer.fit(module, datamodule=data)
+
+
+def made(make: Callable[[], Trainer]) -> Trainer:
+    """The trainer that `make` makes.
+
+    Raises:
+        InputError: it cannot be made, or it would start more processes than there are cores.
+    """
+    try:
+        trainer = make()
+    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+        raise InputError(f"The trainer cannot be made: {error}") from error
+    cores, processes = os.cpu_count() or 1, trainer.num_devices
+    if isinstance(trainer.accelerator, CPUAccelerator) and processes > max(cores, 2):  # two may be tried anywhere
+        raise InputError(
+            f"trainer.devices {processes} would start as many processes, each with its own copy of the data, on {cores}"
+            f" cores. Give --trainer.devices {cores} or fewer."
+        )
+    return trainer
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from cdsa_lightning import fitting
 from cdsa_lightning.checkpoints import SafeCheckpointIO, read_checkpoint
@@ -131,11 +130,9 @@ class FitCLI(LightningCLI):
             return super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        ours = fitting.callbacks(self.run_dir, self.config.fit.checkpoint_every)
-        try:
-            return super()._instantiate_trainer(config, callbacks + ours)
-        except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
-            raise InputError(f"The trainer cannot be made: {error}") from error
+        callbacks = callbacks + fitting.callbacks(self.run_dir, self.config.fit.checkpoint_every)
+        make = super()._instantiate_trainer
+        return fitting.made(lambda: make(config, callbacks))
 
     def fit(self, model: LightningModule, datamodule: TaskData, ckpt_path: str | None = None) -> None:
         """Train; what LightningCLI calls for the verb."""

@@ -58,6 +58,7 @@ def refused(npz, tmp_path, monkeypatch, capsys):
         (("--data.source", "npz:none.npz"), "There is no file 'none.npz'"),
         (("--data.source", "nzp:x"), "Unknown data source scheme 'nzp'. Did you mean 'npz'?"),
         (("--data.batch_size", "many"), "data.batch_size must be int, got 'many'."),
+        (("--trainer.devices", "9999"), "trainer.devices 9999 would start as many processes"),
         (("--trainer.precision", "foo"), "bf16-mixed, 32-true, 64-true"),
         (("--data.batch_size", "0"), "batch_size must be at least 1, got 0."),
         (("--trainer.max_steps", "0"), "trainer.max_steps must be at least 1, got 0"),
