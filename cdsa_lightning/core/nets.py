@@ -39,9 +39,10 @@ def affine(
 ) -> Float[Tensor, "*L B O"]:
     """x W + b of one layer or of L; autocast lowers it only where it lies `between` two other layers."""
     product = torch.baddbmm if x.ndim == 3 else torch.addmm
-    if between or not torch.is_autocast_enabled(x.device.type):
+    kind = x.device.type
+    if between or kind == "meta" or not torch.is_autocast_enabled(kind):  # no autocast knows that device
         return product(bias, x, weight)
-    with torch.autocast(x.device.type, enabled=False):
+    with torch.autocast(kind, enabled=False):
         return product(bias, x.to(weight.dtype), weight)
 
 
