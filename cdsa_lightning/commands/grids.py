@@ -105,29 +105,26 @@ def _say(node: Node, state: State) -> None:
 
 def _show_plan(nodes: Sequence[Node], root: Path, workers: int) -> None:
     """The states of all nodes, and how long the rest will take."""
-    found, guesses = states(nodes, root), estimate(nodes, root)
-    left = [node for node in nodes if found[node.path].what == "to do"]
+    found = states(nodes, root)
+    guesses = estimate([node for node in nodes if found[node.path].what == "to do"], root)
     for node in nodes:
-        guess = guesses[node.path]
-        time = "" if node not in left else "  (time unknown)" if guess is None else f"  (about {_duration(guess)})"
+        time = f"  ({_about(guesses[node.path])})" if node.path in guesses else ""
         print(f"{node.path}  {found[node.path]}{time}")
-    known = [guess for node in left if (guess := guesses[node.path]) is not None]
+    known = [guess for guess in guesses.values() if guess is not None]
     counts = ", ".join(
         f"{sum(state.what == what for state in found.values())} {what}" for what in ("done", "to do", "blocked")
     )
-    parts = [f"about {_duration(sum(known) / workers)} on {workers} workers"] if known else []
-    parts += [f"{len(left) - len(known)} of unknown time"] if len(known) < len(left) else []
+    parts = [f"{_about(sum(known) / workers)} on {workers} workers"] if known else []
+    parts += [f"{len(guesses) - len(known)} of unknown time"] if len(known) < len(guesses) else []
     print(f"{len(nodes)} nodes: {counts}.{' To do: ' + ', '.join(parts) + '.' if parts else ''}")
 
 
-def _duration(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 6000
-        else f"{seconds / 3600:.1f} h"
-    )
+def _about(seconds: float | None) -> str:
+    if seconds is None:
+        return "time unknown"
+    if seconds < 100:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 6000 else f"about {seconds / 3600:.1f} h"
 
 
 def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State], where: str) -> int:

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,9 @@ from cdsa_lightning.collection import checkpoint_sha256
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import digest_of, seal, whole_file
 from cdsa_lightning.grid.facts import Facts
-from cdsa_lightning.grid.nodes import DONE, Node, done_record, finish
+from cdsa_lightning.grid.nodes import DONE, Node, done_record, finish, steps_taken
 from cdsa_lightning.grid.storage import Mirror, Storage
-from cdsa_lightning.runs import CHECKPOINT, CORRECTOR
+from cdsa_lightning.runs import CHECKPOINT, newest_checkpoint, newest_corrector
 
 __all__ = ["FINGERPRINTS", "do", "do_far"]
 
@@ -45,10 +46,10 @@ def do(node: Node, root: Path) -> None:
     torch.set_num_threads(1)
     directory = root / node.path
     directory.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
+    started, taken = time.monotonic(), 0 if node.kind == "cell" else steps_taken(directory)
     with _logged(directory / "log.txt"):
         made = _evaluate(node, root) if node.kind == "cell" else _train(node, root)
-    finish(root, node, time.monotonic() - started, made)
+    finish(root, node, time.monotonic() - started, made, taken)
 
 
 def do_far(node: Node, url: str, mark: str, every: float = _EVERY) -> None:
@@ -159,17 +160,17 @@ def _train(node: Node, root: Path) -> dict[str, Any]:
     directory = root / node.path
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(node.settings["config"], sort_keys=False), encoding="utf-8")
-    result = CORRECTOR if node.kind == "fit" else CHECKPOINT
-    before = _newest(directory, CHECKPOINT)
+    newest = newest_corrector if node.kind == "fit" else partial(newest_checkpoint, "*")
+    before = newest_checkpoint("*", root=directory)
     main([*_options(node, config, directory), *(["--ckpt_path", str(before)] if before else [])])
-    found = _newest(directory, result)
+    found = newest(root=directory)
     if found is None and before:
         # Stopped after its last step, before the corrector was written: there is no step left to take.
         shutil.rmtree(before.parent)
         main(_options(node, config, directory))
-        found = _newest(directory, result)
+        found = newest(root=directory)
     if found is None:
-        raise InputError(f"The training of {node.name!r} on {node.task!r} left no {result} in {directory}.")
+        raise InputError(f"The training of {node.name!r} on {node.task!r} left no result in {directory}.")
     return {"file": str(found.relative_to(directory))}
 
 
@@ -191,11 +192,6 @@ def _word(value: Any) -> str:
     return (
         str(value) if isinstance(value, str | Path) else yaml.safe_dump(value, default_flow_style=True).split("\n")[0]
     )
-
-
-def _newest(directory: Path, name: str) -> Path | None:
-    found = sorted(directory.glob(f"*/*/*/{name}"), key=lambda path: path.stat().st_mtime_ns)
-    return found[-1] if found else None
 
 
 def _evaluate(node: Node, root: Path) -> dict[str, Any]:

@@ -27,10 +27,11 @@ from cdsa_lightning.grid.settings import Grid, Training
 from cdsa_lightning.presets import coefficients_for, default_coefficients
 from cdsa_lightning.records import versions
 from cdsa_lightning.registry import inspect_as
+from cdsa_lightning.runs import newest_checkpoint
 from cdsa_lightning.tasks import get_task
 from cdsa_lightning.untrusted import parse_json, parse_yaml, read_bytes, read_text
 
-__all__ = ["DONE", "Kind", "Node", "done_record", "expand", "finish"]
+__all__ = ["DONE", "Kind", "Node", "done_record", "expand", "finish", "steps_taken"]
 
 Kind = Literal["train", "fit", "cell"]
 DONE = "done.json"
@@ -202,8 +203,27 @@ def done_record(root: Path, path: str) -> dict[str, Any] | None:
     return said if isinstance(said, dict) and said.get("path") == path and intact(content) else None
 
 
-def finish(root: Path, node: Node, seconds: float, made: dict[str, Any]) -> None:
-    """Write done.json: from now on the node is done."""
+def steps_taken(directory: Path) -> int:
+    """Gradient steps that a training which was stopped has behind it; 0 where it left nothing to go on from."""
+    from cdsa_lightning.checkpoints import read_checkpoint
+
+    checkpoint = newest_checkpoint("*", root=directory)
+    try:
+        return int(read_checkpoint(checkpoint).get("global_step", 0)) if checkpoint else 0
+    except InputError:  # told when the training goes on
+        return 0
+
+
+def finish(root: Path, node: Node, seconds: float, made: dict[str, Any], taken: int = 0) -> None:
+    """Write done.json: from now on the node is done.
+
+    Args:
+        root: The output directory.
+        node: What was made.
+        seconds: What the process that ended it took.
+        made: Its file.
+        taken: Gradient steps that processes before had taken.
+    """
     said = {
         **UNSEALED,
         "path": node.path,
@@ -214,7 +234,7 @@ def finish(root: Path, node: Node, seconds: float, made: dict[str, Any]) -> None
         "about": node.about,
         "needs": node.needs,
         "made": made,
-        "amount": node.amount,
+        "amount": node.amount - taken,
         "seconds": round(seconds, 3),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),

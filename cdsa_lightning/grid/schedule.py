@@ -7,7 +7,6 @@ failed    it was tried; error.txt says why  blocked   data are missing, or somet
 from __future__ import annotations
 
 import fcntl
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from typing import Any
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.grid.local import Executor, WorkError
-from cdsa_lightning.grid.nodes import DONE, Node, done_record
+from cdsa_lightning.grid.nodes import DONE, Node, done_record, steps_taken
 
 __all__ = ["ERROR", "State", "alone", "estimate", "make", "states"]
 
@@ -50,17 +49,19 @@ def states(nodes: Sequence[Node], root: Path) -> dict[str, State]:
 
 
 def estimate(nodes: Sequence[Node], root: Path) -> dict[str, float | None]:
-    """Seconds that each node will take, judged by those of its kind and name that are done; None where none is."""
+    """Seconds that what is left of each node will take, judged by those of its kind and name that are done, on the same
+    task if there are any; None where there is none."""
     records = [done_record(root, str(path.parent.relative_to(root))) for path in sorted(root.glob(f"*/*/*/{DONE}"))]
-    speeds: dict[tuple[str, ...], list[float]] = {}
+    known: dict[tuple[str, ...], list[tuple[float, int]]] = {}
     for said in filter(None, records):
-        speed = said["seconds"] / max(1, said["amount"])
         for key in ((said["kind"], said["name"], said["task"]), (said["kind"], said["name"])):
-            speeds.setdefault(key, []).append(speed)
+            known.setdefault(key, []).append((said["seconds"], said["amount"]))
     guesses: dict[str, float | None] = {}
     for node in nodes:
-        known = speeds.get((node.kind, node.name, node.task)) or speeds.get((node.kind, node.name))
-        guesses[node.path] = statistics.median(known) * node.amount if known else None
+        alike = known.get((node.kind, node.name, node.task)) or known.get((node.kind, node.name)) or []
+        seconds, amount = map(sum, zip(*alike, strict=True)) if alike else (0, 0)
+        left = node.amount - (0 if node.kind == "cell" else steps_taken(root / node.path))
+        guesses[node.path] = seconds / amount * left if amount else None
     return guesses
 
 

@@ -15,7 +15,8 @@ from cdsa_lightning.commands import fit, work
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.grid.cells import read_record
 from cdsa_lightning.grid.facts import Facts
-from cdsa_lightning.grid.nodes import DONE, done_record, expand
+from cdsa_lightning.grid.nodes import DONE, done_record, expand, finish
+from cdsa_lightning.grid.schedule import estimate
 from cdsa_lightning.grid.settings import read_grid
 from cdsa_lightning.grid.storage import Mirror, Storage
 from grid_files import CONFIGS, write_grid
@@ -99,6 +100,24 @@ def test_a_training_that_was_cut_off_goes_on_from_the_storage(plan, tmp_path, mo
     assert last == first or damaged  # one run, gone on with
     work.do(train, tmp_path / "here")
     assert same_weights(weights(tmp_path / "here", train), weights(tmp_path / "kept", train))
+
+
+def test_steps_taken_before_count_neither_as_left_nor_as_done_now(plan, tmp_path, monkeypatch):
+    train, *_ = plan
+    finish(tmp_path, replace(train, settings=train.settings | {"seeds": [8, 9]}), 8.0, {})  # 40 steps
+    assert estimate([train], tmp_path) == {train.path: pytest.approx(8.0)}
+    with monkeypatch.context() as patch:
+        cut(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            work.do(train, tmp_path)
+    assert estimate([train], tmp_path) == {train.path: pytest.approx(2.0)}  # 10 of them
+    (checkpoint,) = (tmp_path / train.path).glob("**/last.ckpt")
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[:1000])
+    assert estimate([train], tmp_path) == {train.path: pytest.approx(8.0)}
+    checkpoint.write_bytes(content)
+    work.do(train, tmp_path)
+    assert done_record(tmp_path, train.path)["amount"] == 10
 
 
 def test_experience_of_its_own_goes_along_with_a_training_that_was_cut_off(tmp_path, monkeypatch):
