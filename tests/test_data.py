@@ -225,3 +225,9 @@ def test_a_run_resumed_with_another_share_says_so(npz, tmp_path):
     train(CDSAModule(seeds=(0,)), npz, 10, tmp_path, top_fraction=0.5)
     with pytest.warns(UserWarning, match=r"comes from other data \(npz:.* \(best 12 of 25 episodes\)\)"):
         train(CDSAModule(seeds=(0,)), npz, 20, tmp_path / "all", ckpt_path=tmp_path / "last.ckpt")
+
+
+def test_a_run_resumed_with_other_batches_says_so(npz, tmp_path):
+    train(CDSAModule(seeds=(0,)), npz, 10, tmp_path)
+    with pytest.warns(UserWarning, match=r"comes from batches of 32; going on with 64\."):
+        train(CDSAModule(seeds=(0,)), npz, 20, tmp_path / "on", ckpt_path=tmp_path / "last.ckpt", batch_size=64)

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,17 +159,12 @@ def _train(node: Node, root: Path) -> dict[str, Any]:
     directory = root / node.path
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(node.settings["config"], sort_keys=False), encoding="utf-8")
-    newest = newest_corrector if node.kind == "fit" else partial(newest_checkpoint, "*")
     before = newest_checkpoint("*", root=directory)
     main([*_options(node, config, directory), *(["--ckpt_path", str(before)] if before else [])])
-    found = newest(root=directory)
-    if found is None and before:
-        # Stopped after its last step, before the corrector was written: there is no step left to take.
-        shutil.rmtree(before.parent)
-        main(_options(node, config, directory))
-        found = newest(root=directory)
+    found = newest_corrector(root=directory) if node.kind == "fit" else newest_checkpoint("*", root=directory)
     if found is None:
-        raise InputError(f"The training of {node.name!r} on {node.task!r} left no result in {directory}.")
+        what = f"The training of {node.name!r} on {node.task!r} left no result in {directory}"
+        raise InputError(f"{what}. Delete that folder to train anew.")
     return {"file": str(found.relative_to(directory))}
 
 
