@@ -116,7 +116,7 @@ def _show_plan(nodes: Sequence[Node], root: Path, workers: int) -> None:
     )
     parts = [f"{_about(sum(known) / workers)} on {workers} workers"] if known else []
     parts += [f"{len(guesses) - len(known)} of unknown time"] if len(known) < len(guesses) else []
-    print(f"{len(nodes)} nodes: {counts}.{' To do: ' + ', '.join(parts) + '.' if parts else ''}")
+    print(f"{len(nodes)} nodes: {counts}.{' To do: ' + ', '.join(parts) + '.' if parts else ''}", flush=True)
 
 
 def _about(seconds: float | None) -> str:

@@ -9,10 +9,9 @@ from cdsa_lightning.core.policy import FunctionPolicy, NormalizedPolicy, Policy
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.export import export, subject
 from cdsa_lightning.export.single import exportable
+from exported import clone
 from known_networks import ACTION, OBS
 from measured_correctors import measured_corrector, questions
-
-from .conftest import clone
 
 LOW, HIGH = [-1.0] * ACTION, [1.0] * ACTION
 STEP = Coefficients(k1=1.0, units="sigma2", a2="off")
