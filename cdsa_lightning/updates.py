@@ -10,7 +10,8 @@ its moments. The same step runs eagerly, compiled, or, on a GPU, as one CUDA gra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -64,6 +65,17 @@ def flatten(params: list[nn.Parameter]) -> Tensor:
         param.data = flat[start : start + param.numel()].view_as(param)
         start += param.numel()
     return flat
+
+
+@contextmanager
+def _lowered_anew() -> Iterator[None]:
+    """Autocast keeps no lowered copies of weights: they would outlive a step, or come from where there is no gradient."""
+    kept = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(kept)
 
 
 class _Captured(NamedTuple):
@@ -165,15 +177,15 @@ class Updates:
 
     def _chunk(self, rows: Tensor, noise: Tensor, first: int, rates: Any, steps: Tensor) -> dict[str, Tensor]:
         losses: dict[str, Tensor] = {}
-        for k in range(rows.shape[1]):
-            moving = self._moving(first + k)
-            self.module.moving = tuple(self.groups[index].name for index in moving)
-            for slot, rate in zip(self.adam.param_groups, rates[k], strict=True):
-                slot["lr"] = rate
-            step = self._eager_step if self.compiled is None else self._compiled_step
-            losses |= step(rows[:, k], noise[:, k], moving)
-            torch.clear_autocast_cache()  # it holds lowered copies of weights that have just moved
-            self.module.after_step(steps[k])
+        with _lowered_anew():
+            for k in range(rows.shape[1]):
+                moving = self._moving(first + k)
+                self.module.moving = tuple(self.groups[index].name for index in moving)
+                for slot, rate in zip(self.adam.param_groups, rates[k], strict=True):
+                    slot["lr"] = rate
+                step = self._eager_step if self.compiled is None else self._compiled_step
+                losses |= step(rows[:, k], noise[:, k], moving)
+                self.module.after_step(steps[k])
         return losses
 
     def _moving(self, step: int) -> tuple[int, ...]:
