@@ -69,7 +69,7 @@ def flatten(params: list[nn.Parameter]) -> Tensor:
 
 @contextmanager
 def _lowered_anew() -> Iterator[None]:
-    """Autocast keeps no lowered copies of weights: they would outlive a step, or come from where there is no gradient."""
+    """Autocast keeps no lowered copies of weights: they would outlive a step, or lack a gradient."""
     kept = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
