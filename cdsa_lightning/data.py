@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple
@@ -147,10 +148,22 @@ class TaskData(LightningDataModule):
 
     task: Task
     info: DataInfo
+    batch_size: int
 
     def load(self) -> object:
         """Look for mistakes in what was asked for, before a run is set up."""
         raise NotImplementedError  # abstract
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"batch_size": self.batch_size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint, and tell where it comes from batches of another size."""
+        before = state.get("batch_size", self.batch_size)
+        if before != self.batch_size:
+            size = f"The checkpoint comes from batches of {before}; going on with {self.batch_size}."
+            warnings.warn(size, stacklevel=2)
 
 
 class TransitionData(TaskData):

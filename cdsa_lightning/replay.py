@@ -126,9 +126,10 @@ class ReplayData(TaskData):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: counts; the transitions themselves go to the journal beside it."""
-        return self.play.state()
+        return super().state_dict() | self.play.state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
         self.restored = state
 
     def teardown(self, stage: str) -> None:

@@ -115,7 +115,6 @@ class SteppedModule(LightningModule):
         if not all(bool(weight.isfinite().all()) for weight in self.parameters()):
             raise self.updates.diverged("a weight is not finite", self.trainer.global_step)
         checkpoint["data"] = self.data_info.to_dict()
-        checkpoint["batch_size"] = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
         checkpoint["run_name"] = self.run_name
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -127,9 +126,6 @@ class SteppedModule(LightningModule):
             drawn = f", drawn by {info.weights}" if info.weights != self.data_info.weights else ""
             other = f"{info.source}{drawn}"
             warnings.warn(f"The checkpoint comes from other data ({other}); going on with these.", stacklevel=2)
-        size = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        if (before := checkpoint.get("batch_size", size)) != size:
-            warnings.warn(f"The checkpoint comes from batches of {before}; going on with {size}.", stacklevel=2)
 
     @classmethod
     def restore(cls, path: Path, task: str | None = None) -> Self:
