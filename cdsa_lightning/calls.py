@@ -91,10 +91,13 @@ def fit(
     held = isinstance(dataset, Transitions | Mapping)
     settings = None if held else _settings(model, data, parts, options)
     with _threads(num_threads), fitting.quietly(), _directory(data.task.name, runs) as directory:
-        fitting.train(model, data, directory, options, settings, checkpoint_every, mode, not quiet, runs is not None)
-        corrector: Corrector = load_corrector(directory / CORRECTOR)
+        shown, keep = not quiet, runs is not None
+        trainer = fitting.train(model, data, directory, options, settings, checkpoint_every, mode, shown, keep)
+        written: Path = trainer.strategy.broadcast(directory)  # by the first process, if there are several
+        corrector: Corrector = load_corrector(written / CORRECTOR)
+        trainer.strategy.barrier()
     if runs is not None:
-        corrector.info["run"] = str(directory)
+        corrector.info["run"] = str(written)
     return corrector
 
 

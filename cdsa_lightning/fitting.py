@@ -18,6 +18,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 from cdsa_lightning.checkpoints import LastCheckpoint, SafeCheckpointIO, read_checkpoint
@@ -30,7 +31,7 @@ from cdsa_lightning.runs import CHECKPOINT
 from cdsa_lightning.stepping import SteppedModule
 from cdsa_lightning.tracking import wandb_logger
 
-__all__ = ["TRAINER", "callbacks", "ending", "kept", "loggers", "made", "quietly", "train"]
+__all__ = ["TRAINER", "callbacks", "ending", "kept", "leave_to_first", "loggers", "made", "quietly", "train"]
 
 TRAINER = {"max_steps": 10_000, "log_every_n_steps": 100, "enable_model_summary": False}
 """Arguments of the trainer that are ours."""
@@ -43,6 +44,7 @@ _CHATTER = (
     ".*Experiment logs directory.*",
     ".*smaller than the logging interval.*",
     ".*your dataloader is not resumable.*",  # it starts where the step count stands
+    ".*`srun` command is available.*",
 )
 
 
@@ -83,7 +85,7 @@ def train(
     mode: str = "off",
     progress: bool = True,
     keep: bool = True,
-) -> None:
+) -> Trainer:
     """One fit in a new run directory, with a plain Trainer; what `cdsa fit` leaves there is left.
 
     Args:
@@ -97,6 +99,9 @@ def train(
         progress: Show it.
         keep: Whether the directory outlives the fit.
 
+    Returns:
+        The trainer, after its work.
+
     Raises:
         InputError: the trainer cannot be made, or the training failed.
         KeyboardInterrupt: Ctrl-C; its text says what is left.
@@ -104,9 +109,6 @@ def train(
     config = run_dir / "config.yaml"
     argv = None if settings is None else ["--config", str(config)]
     with ending(lambda: kept(run_dir, True, argv) if keep else ""):
-        if settings is not None:
-            with whole_file(config) as place:
-                place.write_text(settings, encoding="utf-8")
         more = list(options.get("callbacks") or [])
         kit: dict[str, Any] = {
             "callbacks": callbacks(run_dir, checkpoint_every, progress) + more,
@@ -115,18 +117,29 @@ def train(
         }
         given = {**options, **kit}
         trainer = made(lambda: Trainer(**given, default_root_dir=run_dir, enable_progress_bar=progress))
+        leave_to_first(trainer, run_dir)
+        if settings is not None and trainer.is_global_zero:
+            with whole_file(config) as place:
+                place.write_text(settings, encoding="utf-8")
         trainer.fit(module, datamodule=data)
+    return trainer
+
+
+def leave_to_first(trainer: Trainer, run_dir: Path) -> None:
+    """One run has one directory: other processes than the first, which torchrun or SLURM started, drop their own."""
+    if not trainer.is_global_zero:
+        run_dir.rmdir()
 
 
 def made(make: Callable[[], Trainer]) -> Trainer:
-    """The trainer that `make` makes.
+    """The trainer that `make` makes; one that is alone is the first, whatever number a scheduler gave to its process.
 
     Raises:
         InputError: it cannot be made, or it would start more processes than there are cores.
     """
     try:
         trainer = make()
-    except (MisconfigurationException, ImportError, ValueError, TypeError) as error:
+    except (MisconfigurationException, ImportError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"The trainer cannot be made: {error}") from error
     cores, processes = os.cpu_count() or 1, trainer.num_devices
     if isinstance(trainer.accelerator, CPUAccelerator) and processes > max(cores, 2):  # two may be tried anywhere
@@ -134,6 +147,8 @@ def made(make: Callable[[], Trainer]) -> Trainer:
             f"trainer.devices {processes} would start as many processes, each with its own copy of the data, on {cores}"
             f" cores. Give --trainer.devices {cores} or fewer."
         )
+    if trainer.world_size == 1:
+        rank_zero_only.rank = 0  # type: ignore[attr-defined]
     return trainer
 
 

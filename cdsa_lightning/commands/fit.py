@@ -27,7 +27,7 @@ from cdsa_lightning.commands.explain import check_config, config_paths, explain
 from cdsa_lightning.data import TaskData
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import whole_file
-from cdsa_lightning.fitting import TRAINER, ending, quietly
+from cdsa_lightning.fitting import TRAINER, ending, leave_to_first, quietly
 from cdsa_lightning.runs import CHECKPOINT, CORRECTOR, new_run
 from cdsa_lightning.stepping import SteppedModule
 from cdsa_lightning.tracking import MODES, wandb_mode
@@ -127,7 +127,10 @@ class FitCLI(LightningCLI):
         plugins = options.trainer.plugins or []
         kwargs["plugins"] = [*(plugins if isinstance(plugins, list) else [plugins]), SafeCheckpointIO()]
         with ending(self._kept):
-            return super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
+            trainer = super().instantiate_trainer(default_root_dir=str(self.run_dir), **kwargs)
+            if self.is_new:
+                leave_to_first(trainer, self.run_dir)
+            return trainer
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         callbacks = callbacks + fitting.callbacks(self.run_dir, self.config.fit.checkpoint_every)

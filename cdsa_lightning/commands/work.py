@@ -43,6 +43,8 @@ def do(node: Node, root: Path) -> None:
     import torch
 
     torch.set_num_threads(1)
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        del os.environ[name]  # Lightning would take them for the training's own: it is one process, whatever started it
     directory = root / node.path
     directory.mkdir(parents=True, exist_ok=True)
     started, taken = time.monotonic(), 0 if node.kind == "cell" else steps_taken(directory)

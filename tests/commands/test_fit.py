@@ -187,16 +187,6 @@ def test_wandb_keeps_an_offline_run_with_the_curves_when_there_is_no_key(npz, he
     assert len(list((here / "runs").glob("**/*.wandb"))) == 2
 
 
-def test_two_processes_share_one_run(npz, here):
-    devices = ("--trainer.strategy", "ddp", "--trainer.devices", "2")
-    command = [sys.executable, "-m", "cdsa_lightning.cli", *words(npz, "--trainer.max_steps", "40", *devices)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("Run:") == 1
-    assert read_checkpoint(only_run(here) / "last.ckpt")["global_step"] == 40
-
-
 def test_help_and_print_config_do_not_train(here, capsys):
     for argv in (["--help"], ["--data.task", TASK, "--print_config"]):
         with pytest.raises(SystemExit) as stop:

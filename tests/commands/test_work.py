@@ -102,6 +102,14 @@ def test_a_training_that_was_cut_off_goes_on_from_the_storage(plan, tmp_path, mo
     assert same_weights(weights(tmp_path / "here", train), weights(tmp_path / "kept", train))
 
 
+def test_a_training_is_one_process_whatever_started_its_worker(plan, tmp_path, monkeypatch):
+    train, *_ = plan
+    monkeypatch.setenv("SLURM_NTASKS", "7")  # which Lightning would refuse
+    monkeypatch.setenv("SLURM_JOB_NAME", "grid")
+    work.do(train, tmp_path)
+    assert done_record(tmp_path, train.path)
+
+
 def test_steps_taken_before_count_neither_as_left_nor_as_done_now(plan, tmp_path, monkeypatch):
     train, *_ = plan
     finish(tmp_path, replace(train, settings=train.settings | {"seeds": [8, 9]}), 8.0, {})  # 40 steps
