@@ -216,5 +216,6 @@ def _preset(name: str) -> str:
 
 def _beginning(value: Any, where: str, tasks: Iterable[str]) -> str:
     if not any(task.startswith(_text(value, where)) for task in tasks):
-        raise InputError(f"{where} names {value!r}, and none of the grid's tasks begins so: {', '.join(tasks)}.")
+        known = ", ".join(dict.fromkeys(tasks))
+        raise InputError(f"{where} names {value!r}, and none of the grid's tasks begins so: {known}.")
     return value

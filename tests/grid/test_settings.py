@@ -64,7 +64,10 @@ def test_the_longest_beginning_of_a_task_wins(tmp_path):
         ({"corrector": {"checkpoint": "x"}}, "Unknown key of corrector 'checkpoint'"),
         ({"baselines": {"bc": {"max_steps": 0}}}, "baselines.bc.max_steps must be a whole number of at least 1, got 0"),
         ({"baselines": {"bc": {"tasks": ["hopper"]}}}, r"baselines.bc.tasks\[0\] names 'hopper', and none of the grid"),
-        ({"baselines": {"bc": {"by_task": {"hop": {}}}}}, "baselines.bc.by_task names 'hop'"),
+        (
+            {"baselines": {"bc": {"by_task": {"hop": {}}}}},
+            "baselines.bc.by_task names 'hop', and none of the grid's tasks begins so: risky-pointmass.",
+        ),
         ({"corrector": None}, "corrector is missing: the arms base, without_a1"),
         ({"preset": "robst"}, "Unknown preset 'robst'. Did you mean 'robust'"),
         ({"arms": ["base", "without_a3"]}, "Unknown arm 'without_a3'. Did you mean 'without_a"),
