@@ -95,7 +95,7 @@ def fit(
         trainer = fitting.train(model, data, directory, options, settings, checkpoint_every, mode, shown, keep)
         written: Path = trainer.strategy.broadcast(directory)  # by the first process, if there are several
         corrector: Corrector = load_corrector(written / CORRECTOR)
-        trainer.strategy.barrier()
+        trainer.strategy.barrier()  # a temporary directory stays until all have read it
     if runs is not None:
         corrector.info["run"] = str(written)
     return corrector

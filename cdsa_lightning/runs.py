@@ -49,9 +49,9 @@ def _newest(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=lambda path: (path.stat().st_mtime_ns, path.parent.name), reverse=True)
 
 
-def newest_checkpoint(name: str, task: str | None = None, root: str | Path = "runs") -> Path | None:
-    """The newest checkpoint of a baseline, on one task or on any; None where there is none."""
-    return next(iter(_newest(Path(root).glob(f"{task or '*'}/{name}/*/{CHECKPOINT}"))), None)
+def newest_checkpoint(name: str | None = None, task: str | None = None, root: str | Path = "runs") -> Path | None:
+    """The newest checkpoint, of one baseline or any, on one task or on any; None where there is none."""
+    return next(iter(_newest(Path(root).glob(f"{task or '*'}/{name or '*'}/*/{CHECKPOINT}"))), None)
 
 
 def newest_corrector(task: str | None = None, preset: str | None = None, root: str | Path = "runs") -> Path | None:

@@ -18,12 +18,13 @@ SMALL = ("--data.task", TASK, "--data.batch_size", "32", "--model.seeds", "[0]",
 TWO = ("--trainer.strategy", "ddp", "--trainer.devices", "2", "--trainer.accelerator", "cpu")
 PYTHON = (sys.executable, "-m", "cdsa_lightning.cli")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
-CALL = """
+CALL = f"""
 import os, sys
 import cdsa_lightning as cdsa
-runs = None if sys.argv[2] == "none" else "runs"
-made = cdsa.fit(sys.argv[1], steps=40, batch_size=32, runs=runs, devices=2, strategy="ddp", accelerator="cpu")
-os.write(1, f"made by {made.info.get('run', 'nobody')}\\n".encode())  # in one piece
+runs = None if sys.argv[1] == "none" else "runs"
+options = dict(steps=40, batch_size=32, devices=2, strategy="ddp", accelerator="cpu")
+made = cdsa.fit("npz:data.npz", "{TASK}", runs=runs, **options)
+os.write(1, f"made by {{made.info.get('run', 'nobody')}}\\n".encode())  # in one piece
 """
 
 
@@ -58,8 +59,8 @@ def test_they_share_one_run(here, starts):
 
 @pytest.mark.parametrize("runs", ["kept", "none"])
 def test_a_call_gives_all_of_them_the_corrector_of_one_run(here, runs):
-    (here / "two.py").write_text(CALL.replace("steps=40", f'task="{TASK}", steps=40'))
-    said = run((sys.executable, "two.py", "data.npz", runs), here)
+    (here / "two.py").write_text(CALL)
+    said = run((sys.executable, "two.py", runs), here)
     if runs == "none":
         assert said.count("made by nobody") == 2
         assert not (here / "runs").exists()

@@ -47,7 +47,7 @@ def do(node: Node, root: Path) -> None:
         del os.environ[name]  # Lightning would take them for the training's own: it is one process, whatever started it
     directory = root / node.path
     directory.mkdir(parents=True, exist_ok=True)
-    started, taken = time.monotonic(), 0 if node.kind == "cell" else steps_taken(directory)
+    started, taken = time.monotonic(), steps_taken(directory)
     with _logged(directory / "log.txt"):
         made = _evaluate(node, root) if node.kind == "cell" else _train(node, root)
     finish(root, node, time.monotonic() - started, made, taken)
@@ -161,9 +161,9 @@ def _train(node: Node, root: Path) -> dict[str, Any]:
     directory = root / node.path
     config = directory / "config.yaml"
     config.write_text(yaml.safe_dump(node.settings["config"], sort_keys=False), encoding="utf-8")
-    before = newest_checkpoint("*", root=directory)
+    before = newest_checkpoint(root=directory)
     main([*_options(node, config, directory), *(["--ckpt_path", str(before)] if before else [])])
-    found = newest_corrector(root=directory) if node.kind == "fit" else newest_checkpoint("*", root=directory)
+    found = newest_corrector(root=directory) if node.kind == "fit" else newest_checkpoint(root=directory)
     if found is None:
         what = f"The training of {node.name!r} on {node.task!r} left no result in {directory}"
         raise InputError(f"{what}. Delete that folder to train anew.")

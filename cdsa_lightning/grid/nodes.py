@@ -205,11 +205,13 @@ def done_record(root: Path, path: str) -> dict[str, Any] | None:
 
 def steps_taken(directory: Path) -> int:
     """Gradient steps that a training which was stopped has behind it; 0 where it left nothing to go on from."""
+    checkpoint = newest_checkpoint(root=directory)
+    if checkpoint is None:
+        return 0
     from cdsa_lightning.checkpoints import read_checkpoint
 
-    checkpoint = newest_checkpoint("*", root=directory)
     try:
-        return int(read_checkpoint(checkpoint).get("global_step", 0)) if checkpoint else 0
+        return int(read_checkpoint(checkpoint).get("global_step", 0))
     except InputError:  # told when the training goes on
         return 0
 

@@ -60,8 +60,7 @@ def estimate(nodes: Sequence[Node], root: Path) -> dict[str, float | None]:
     for node in nodes:
         alike = known.get((node.kind, node.name, node.task)) or known.get((node.kind, node.name)) or []
         seconds, amount = map(sum, zip(*alike, strict=True)) if alike else (0, 0)
-        left = node.amount - (0 if node.kind == "cell" else steps_taken(root / node.path))
-        guesses[node.path] = seconds / amount * left if amount else None
+        guesses[node.path] = seconds / amount * (node.amount - steps_taken(root / node.path)) if amount else None
     return guesses
 
 
