@@ -16,6 +16,7 @@ COMMANDS = {
     "fit": ("cdsa_lightning.commands.fit:main", "train CDSA's networks, or a baseline, on a task's data"),
     "evaluate": ("cdsa_lightning.commands.evaluate:main", "run a baseline with and without correction, and compare"),
     "benchmark": ("cdsa_lightning.commands.benchmark:main", "run a grid of all of these, and compare with the paper"),
+    "table": ("cdsa_lightning.commands.table:main", "make Table 1 out of the records of grids"),
     "audit": ("cdsa_lightning.commands.audit:main", "tell how far outside the data a policy acts"),
     "tune": ("cdsa_lightning.commands.tune:main", "choose coefficients from data, without the environment"),
     "plot": ("cdsa_lightning.commands.plot:main", "draw pictures of an evaluation, a corrector, or the paper"),

@@ -41,11 +41,11 @@ def write_grid(folder, name="grid.yaml", **changes):
     return path
 
 
-def write_record(directory, task, baseline, arms, env_id="Hopper-v5", provenance="regenerated"):
+def write_record(directory, task, baseline, arms, env_id="Hopper-v5", provenance="regenerated", first_seed=0):
     """A record with these scores, {arm: [seeds][episodes]}."""
     rows = []
     for arm, seeds in arms.items():
-        for seed, episodes in enumerate(seeds):
+        for seed, episodes in enumerate(seeds, first_seed):
             for number, value in enumerate(episodes):
                 said = (task, baseline, arm, seed, number, 10 * value, value, 100, env_id, provenance, "{}", "f", 1.0)
                 rows.append(dict(zip(COLUMNS, said, strict=True)))

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import torch
 
 from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.grid.cells import RECORD, read_record
@@ -22,10 +24,11 @@ from cdsa_lightning.metrics.aggregate import (
     stratified_improvement,
     stratified_interval,
 )
+from cdsa_lightning.metrics.bootstrap import Interval, bootstrap_difference
 from cdsa_lightning.reference import read_table1
 from cdsa_lightning.tasks import get_task
 
-__all__ = ["Score", "aggregates", "read_scores", "score_table"]
+__all__ = ["Score", "aggregates", "read_scores", "score_table", "scores_of"]
 
 _IN_PAPER = {"onestep": "one_step"}  # ours -> its column, where they differ
 
@@ -43,6 +46,7 @@ class Score:
         episodes: Per seed.
         paper: The paper's number; None where it has none.
         paper_std: Its standard deviation, where told.
+        difference: From the base with a 95 % interval; None for the base, and where it was not evaluated.
     """
 
     task: str
@@ -55,6 +59,7 @@ class Score:
     episodes: int
     paper: float | None = None
     paper_std: float | None = None
+    difference: Interval | None = None
 
     @property
     def mean(self) -> float:
@@ -73,28 +78,44 @@ def read_scores(directories: Iterable[Path]) -> list[Score]:
     Raises:
         InputError: a record is damaged.
     """
+    return [score for directory in directories for score in scores_of(read_record(directory / RECORD))]
+
+
+def scores_of(record: pa.Table) -> list[Score]:
+    """The scores of the cells whose rows `record` holds; all arms and seeds of a cell have as many episodes."""
     paper = {row["task"]: row for row in read_table1()}
+    columns = {key: np.asarray(values) for key, values in record.to_pydict().items()}
     found = []
-    for directory in directories:
-        rows = read_record(directory / RECORD).to_pydict()
-        names, seeds, values = (np.asarray(rows[key]) for key in ("arm", "seed", "normalized"))
-        task, baseline = rows["task"][0], rows["baseline"][0]
-        for arm in (arm for arm in ARMS if arm in names):
-            of_arm = names == arm
-            each = [values[of_arm & (seeds == seed)] for seed in np.unique(seeds[of_arm])]
+    for task, baseline in dict.fromkeys(zip(columns["task"], columns["baseline"], strict=True)):
+        mine = (columns["task"] == task) & (columns["baseline"] == baseline)
+        rows = {key: values[mine] for key, values in columns.items()}
+        arms = {arm: _of_arm(rows, arm) for arm in ARMS if arm in rows["arm"]}
+        for arm, values in arms.items():
             number, spread = _paper(paper.get(task, {}), baseline, arm)
             found.append(
                 Score(
-                    *(task, baseline, arm, tuple(float(one.mean()) for one in each)),
+                    *(str(task), str(baseline), arm, tuple(values.mean(1).tolist())),
                     scaled=get_task(task).score_max is not None,
-                    env_id=rows["env_id"][0],
-                    provenance=rows["provenance"][0],
-                    episodes=len(each[0]),
+                    env_id=str(rows["env_id"][0]),
+                    provenance=str(rows["provenance"][0]),
+                    episodes=values.shape[1],
                     paper=number,
                     paper_std=spread,
+                    difference=_difference(values, arms["base"]) if "base" in arms and arm != "base" else None,
                 )
             )
     return found
+
+
+def _of_arm(rows: dict[str, np.ndarray], arm: str) -> np.ndarray:
+    """Its normalised scores [seeds, episodes], in the order of the seeds."""
+    mine = rows["arm"] == arm
+    seeds, values = rows["seed"][mine], rows["normalized"][mine]
+    return np.stack([values[seeds == seed] for seed in np.unique(seeds)])
+
+
+def _difference(corrected: np.ndarray, base: np.ndarray) -> Interval:
+    return bootstrap_difference(torch.as_tensor(corrected), torch.as_tensor(base))
 
 
 def _paper(row: dict[str, Any], baseline: str, arm: str) -> tuple[float | None, float | None]:

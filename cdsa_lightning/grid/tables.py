@@ -1,23 +1,30 @@
 r"""Table 1 out of records: on the terminal, as Markdown, LaTeX and parquet, with aggregates and pictures beside it.
 
-One row a task and baseline; every arm with its mean +- standard deviation over seeds, and in brackets the paper's.
+One row a task and baseline; every arm with its mean +- standard deviation over seeds, and in brackets the paper's; then
+what the whole correction changed, with its 95 % interval, and the verdict. Aggregates over all tasks have a table of
+their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from cdsa_lightning import records
 from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.evaluation import Report
 from cdsa_lightning.files import whole_file, write_json
 from cdsa_lightning.grid.scores import Score, aggregates, score_table
+from cdsa_lightning.metrics.bootstrap import Interval, verdict
 from cdsa_lightning.plots.ablation import ablated, ablation
 from cdsa_lightning.plots.profile import profile
 from cdsa_lightning.plots.var import var_curve
@@ -25,18 +32,46 @@ from cdsa_lightning.plots.var import var_curve
 __all__ = ["latex", "markdown", "pictures", "render", "terminal"]
 
 _TITLES = {"base": "base", "without_a1": "without a1", "without_a2": "without a2", "cdsa": "CDSA"}
+_DIFFERENCE = ("CDSA - base [95 %]", "verdict")
+_AGGREGATES = {"interquartile_mean": "interquartile mean", "mean": "mean", "optimality_gap": "optimality gap"}
 _ABOUT = "mean ± standard deviation over training seeds, in brackets the paper's; returns where marked *"
+_INTERVALS = "[95 % interval], widened for few seeds"
 
 
-def terminal(scores: Sequence[Score]) -> Table:
-    """The table for a terminal."""
-    header, rows = _cells(scores, "±")
-    table = Table(title="Table 1", caption=_ABOUT)
+def terminal(scores: Sequence[Score]) -> Group:
+    """Table 1 for a terminal, and the aggregates over its tasks where they have a scale."""
+    table = _shown("Table 1", _ABOUT, *_cells(scores, "±"))
+    rows = _over_tasks(aggregates(scores))
+    header = ["baseline", "arm", "tasks", *_AGGREGATES.values(), "P(better than base)"]
+    return Group(table, *([_shown("Over all tasks", _INTERVALS, header, rows)] if rows else []))
+
+
+def _over_tasks(said: Mapping[str, Any]) -> list[list[str]]:
+    rows = []
+    for baseline, arms in said.items():
+        for arm, entry in arms.items():
+            if "mean" in entry:
+                better = _bounded(entry.get("probability_of_improvement"), ".2f")
+                parts = (_bounded(entry[name], ".1f") for name in _AGGREGATES)
+                rows.append([baseline, _TITLES[arm], str(len(entry["tasks"])), *parts, better])
+    return rows
+
+
+def _shown(title: str, about: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, caption=Text(about))
     for name in header:
-        table.add_column(name, overflow="fold")  # a narrow terminal must not hide a digit
+        table.add_column(Text(name), overflow="fold")  # a narrow terminal must not hide a digit
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # an interval is no markup
     return table
+
+
+def _bounded(said: Mapping[str, Any] | None, form: str) -> str:
+    """An estimate and its interval, which one seed does not have."""
+    if said is None:
+        return ""
+    text = f"{said['estimate']:{form}}"
+    return text if said["low"] is None else f"{text} [{said['low']:{form}}, {said['high']:{form}}]"
 
 
 def markdown(scores: Sequence[Score]) -> str:
@@ -59,7 +94,7 @@ def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> li
 
     Args:
         scores: Those of `read_scores`.
-        reports: Of the same cells, for verdicts and pictures.
+        reports: Of the same cells, for their pictures; may be none.
         root: Where to.
 
     Returns:
@@ -68,9 +103,8 @@ def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> li
     Raises:
         InputError: `root` cannot be written.
     """
-    verdicts = "".join(f"\n- {report.sentence()}" for report in reports) + "\n"
     made: dict[str, Callable[[Path], object]] = {
-        "table.md": lambda path: path.write_text(markdown(scores) + verdicts, encoding="utf-8"),
+        "table.md": lambda path: path.write_text(markdown(scores), encoding="utf-8"),
         "table.tex": lambda path: path.write_text(latex(scores), encoding="utf-8"),
         "table.parquet": lambda path: pq.write_table(_columns(scores), path),
         "aggregates.json": lambda path: write_json(aggregates(scores), path),
@@ -103,12 +137,21 @@ def pictures(scores: Sequence[Score], reports: Sequence[Report]) -> dict[str, Fi
 def _cells(scores: Sequence[Score], pm: str) -> tuple[list[str], list[list[str]]]:
     """Header and rows of text; columns of arms that no cell has are left out."""
     arms = [arm for arm in ARMS if any(score.arm == arm for score in scores)]
-    header = ["task", "environment", "data", "baseline", *(_TITLES[arm] for arm in arms)]
+    told = _DIFFERENCE if any(score.difference and score.arm == "cdsa" for score in scores) else ()
+    header = ["task", "environment", "data", "baseline", *(_TITLES[arm] for arm in arms), *told]
     rows: dict[tuple[str, ...], dict[str, str]] = {}
     for score in scores:
         key = (score.task, score.env_id, score.provenance or "none", score.baseline)
-        rows.setdefault(key, {})[score.arm] = _text(score, pm)
-    return header, [[*key, *(row.get(arm, "") for arm in arms)] for key, row in rows.items()]
+        row = rows.setdefault(key, {})
+        row[score.arm] = _text(score, pm)
+        if score.arm == "cdsa" and score.difference:
+            row |= dict(zip(_DIFFERENCE, (_change(score.difference), verdict(score.difference)), strict=True))
+    return header, [[*key, *(row.get(name, "") for name in (*arms, *told))] for key, row in rows.items()]
+
+
+def _change(gap: Interval) -> str:
+    """A difference and its interval, which a single episode does not have."""
+    return f"{gap.estimate:+.1f}" + (f" [{gap.low:+.1f}, {gap.high:+.1f}]" if math.isfinite(gap.low) else "")
 
 
 def _text(score: Score, pm: str) -> str:
@@ -124,4 +167,9 @@ def _escaped(cell: str) -> str:
 
 def _columns(scores: Sequence[Score]) -> pa.Table:
     names = ("task", "env_id", "provenance", "baseline", "arm", "mean", "std", "per_seed", "episodes", "scaled")
-    return pa.table({name: [getattr(score, name) for score in scores] for name in (*names, "paper", "paper_std")})
+    columns = {name: [getattr(score, name) for score in scores] for name in (*names, "paper", "paper_std")}
+    gaps = [score.difference.to_json() if score.difference else {} for score in scores]
+    bounds = {"difference": "estimate", "difference_low": "low", "difference_high": "high"}
+    columns |= {name: [gap.get(key) for gap in gaps] for name, key in bounds.items()}
+    columns["verdict"] = [verdict(score.difference) if score.difference else None for score in scores]
+    return pa.table(columns)

@@ -12,6 +12,7 @@ from cdsa_lightning.core.artifact import load_corrector, save_corrector
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.files import UNSEALED, digest_of, intact, seal, write_json
 from cdsa_lightning.grid.cells import RECORD, read_record
+from cdsa_lightning.grid.gathered import gather, keep
 from cdsa_lightning.grid.nodes import DONE, done_record
 from cdsa_lightning.journal import Journal
 from cdsa_lightning.shards import Piece, _load, _save
@@ -73,6 +74,12 @@ def record(folder):
     return cell / RECORD, lambda: read_record(cell / RECORD).to_pydict()
 
 
+def gathered(folder):
+    write_record(folder / "cell", "t", "b", {"base": [[1.0, 2.0], [3.0, 4.0]]})
+    path = keep(gather([folder / "cell"]), folder / "kept")
+    return path, lambda: gather([folder / "kept"]).to_pydict()
+
+
 def done(folder):
     record(folder)
 
@@ -114,6 +121,7 @@ KINDS = {
     "episodes": evaluation("episodes.parquet"),
     "traces": evaluation("traces.npz"),
     "record": record,
+    "gathered": gathered,
     "done": done,
     "replay": replay,
     "shard": shard,

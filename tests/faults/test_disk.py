@@ -13,6 +13,7 @@ import pytest
 
 from evaluation_files import TASK, kept, leave, write_data
 from faults.killing import PATIENCE, finish, log, start
+from grid_files import write_record
 
 RUN = ("--wandb", "off", "--episodes", "2")
 COMMANDS = {
@@ -25,6 +26,7 @@ COMMANDS = {
     "plot": "plot field --output out",
     "animate": "animate --baseline shortest_path --output out/a.gif",
     "dashboard": "dashboard --wandb off",
+    "table": "table record --output out",
     "benchmark": "benchmark --config grid.yaml --output out --workers 1",
 }
 ERRORS = {errno.ENOSPC: "No space left on device", errno.EROFS: "Read-only file system"}
@@ -37,6 +39,7 @@ def root(tmp_path, monkeypatch):
     folder.mkdir()
     leave(folder, monkeypatch)
     kept("1", source=write_data(folder))
+    write_record(folder / "record", TASK, "shortest_path", {"base": [[1.0, 2.0]]})
     (folder / "grid.yaml").write_text(
         f"tasks: [{TASK}]\nbaselines: {{shortest_path: {{}}}}\narms: [base]\nseeds: [0]\nepisodes: 2\n"
         f"sources: {{{TASK}: 'npz:{folder / 'data.npz'}'}}\n"

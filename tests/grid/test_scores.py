@@ -6,6 +6,7 @@ import math
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 from scipy.stats import norm
 from scipy.stats import t as student
@@ -14,6 +15,7 @@ from cdsa_lightning.errors import InputError
 from cdsa_lightning.grid.cells import RECORD, read_record
 from cdsa_lightning.grid.scores import aggregates, read_scores, score_table
 from cdsa_lightning.grid.tables import latex, markdown, pictures, render, terminal
+from cdsa_lightning.metrics.bootstrap import bootstrap_difference
 from grid_files import write_record
 
 BASE = [[10.0, 30.0], [20.0, 40.0]]  # seeds of 20 and 30
@@ -46,19 +48,25 @@ def test_what_the_paper_does_not_have_stays_empty(cells):
 
 def test_the_markdown_table_tells_data_environment_and_both_numbers(cells):
     lines = markdown(read_scores(cells)).splitlines()
-    assert lines[0] == "| task | environment | data | baseline | base | without a1 | CDSA |"
-    assert lines[2] == (
-        "| hopper-medium | Hopper-v5 | regenerated | iql | 25.0 ± 7.1 (62.1) | 25.0 ± 7.1 | 50.0 ± 14.1 (65.4 ± 5.4) |"
+    assert lines[0] == (
+        "| task | environment | data | baseline | base | without a1 | CDSA | CDSA - base [95 %] | verdict |"
     )
-    assert lines[3] == "| hopper-random | Hopper-v5 | d4rl-v2 | iql | 25.0 ± 7.1 (10.8) |  | 25.0 ± 7.1 (30.9 ± 0.2) |"
-    assert lines[4] == "| risky-pointmass | cdsa/Risky-v0 | none | shortest_path | -5.0* |  |  |"
+    start = (
+        "| hopper-medium | Hopper-v5 | regenerated | iql | 25.0 ± 7.1 (62.1) | 25.0 ± 7.1 | 50.0 ± 14.1 (65.4 ± 5.4) | "
+    )
+    gap = bootstrap_difference(torch.tensor(CDSA), torch.tensor(BASE))
+    assert lines[2] == f"{start}+25.0 [{gap.low:+.1f}, {gap.high:+.1f}] | no evidence |"
+    start = "| hopper-random | Hopper-v5 | d4rl-v2 | iql | 25.0 ± 7.1 (10.8) |  | 25.0 ± 7.1 (30.9 ± 0.2) | +0.0 ["
+    assert lines[3].startswith(start)
+    assert lines[4] == "| risky-pointmass | cdsa/Risky-v0 | none | shortest_path | -5.0* |  |  |  |  |"
 
 
 def test_the_latex_table_has_the_same_cells(cells):
     text = latex(read_scores(cells))
-    assert r"risky-pointmass & cdsa/Risky-v0 & none & shortest\_path & -5.0* &  &  \\" in text
-    assert r"50.0 $\pm$ 14.1 (65.4 $\pm$ 5.4) \\" in text
-    assert text.splitlines()[1] == r"\begin{tabular}{llllrrr}"
+    assert r"risky-pointmass & cdsa/Risky-v0 & none & shortest\_path & -5.0* &  &  &  &  \\" in text
+    assert r"50.0 $\pm$ 14.1 (65.4 $\pm$ 5.4) & +25.0 [" in text
+    assert r"CDSA - base [95 \%] & verdict \\" in text
+    assert text.splitlines()[1] == r"\begin{tabular}{llllrrrrr}"
     assert text.count(r"\\") == 5
 
 
@@ -66,6 +74,25 @@ def test_a_narrow_terminal_hides_no_digit(cells):
     console = Console(width=70, record=True, file=io.StringIO())
     console.print(terminal(read_scores(cells)))
     assert "…" not in console.export_text()
+
+
+def test_the_terminal_shows_the_intervals_of_the_aggregates(cells):
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal(read_scores(cells)))
+    (line,) = (line for line in console.export_text().splitlines() if "iql" in line and "│ CDSA" in line)
+    mean = aggregates(read_scores(cells))["iql"]["cdsa"]["mean"]
+    assert f"{mean['estimate']:.1f} [{mean['low']:.1f}, {mean['high']:.1f}]" in line
+    assert len(terminal(read_scores(cells[2:3])).renderables) == 1  # no task there has a scale
+
+
+def test_a_difference_is_that_of_the_report(tmp_path):
+    better = write_record(tmp_path / "1", "hopper-medium", "iql", {"base": [[1.0, 2.0]], "cdsa": [[8.0, 9.0]]})
+    base, corrected = read_scores([better])
+    assert base.difference is None
+    assert corrected.difference == bootstrap_difference(torch.tensor([[8.0, 9.0]]), torch.tensor([[1.0, 2.0]]))
+    assert corrected.difference.low > 0
+    single = write_record(tmp_path / "2", "hopper-medium", "iql", {"base": [[1.0]], "cdsa": [[8.0]]})
+    assert markdown(read_scores([single])).splitlines()[2].endswith("| +7.0 | no evidence |")
 
 
 def test_aggregates_are_over_the_tasks_with_a_scale(cells):
@@ -107,6 +134,7 @@ def test_everything_is_written(tmp_path, cells):
     table = pq.read_table(root / "table.parquet").to_pydict()
     assert table["mean"][:3] == [25, 25, 50]
     assert table["provenance"][-2:] == ["", "regenerated"]
+    assert (table["difference"][:3], table["verdict"][:3]) == ([None, 0, 25], [None, *["no evidence"] * 2])
     assert json.loads((root / "aggregates.json").read_text()) == aggregates(read_scores(cells))
 
 
