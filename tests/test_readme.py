@@ -31,6 +31,7 @@ ALSO = {
     "audit": ["--episodes", "2"],
     "tune": ["--episodes", "2"],
     "benchmark": [],
+    "table": [],
     "dashboard": [],
     "export": [],
 }
@@ -58,7 +59,8 @@ def commands(text: str) -> list[list[str]]:
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "configs", folder / "configs")
+    for name in ("configs", "docs/records"):
+        shutil.copytree(ROOT / name, folder / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "datasets"))

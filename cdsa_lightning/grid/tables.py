@@ -40,10 +40,17 @@ _INTERVALS = "[95 % interval], widened for few seeds"
 
 def terminal(scores: Sequence[Score]) -> Group:
     """Table 1 for a terminal, and the aggregates over its tasks where they have a scale."""
-    table = _shown("Table 1", _ABOUT, *_cells(scores, "±"))
+    header, rows = _cells(scores, "±")
+    table = _shown("Table 1", _ABOUT, _stacked(header, header), [_stacked(header, row) for row in rows])
     rows = _over_tasks(aggregates(scores))
     header = ["baseline", "arm", "tasks", *_AGGREGATES.values(), "P(better than base)"]
     return Group(table, *([_shown("Over all tasks", _INTERVALS, header, rows)] if rows else []))
+
+
+def _stacked(header: Sequence[str], row: Sequence[str]) -> list[str]:
+    """A row for a terminal: task, environment and data above each other, and so the difference and its verdict."""
+    tail = len(row) - len(_DIFFERENCE) if header[-1] == _DIFFERENCE[-1] else len(row)
+    return ["\n".join(row[:3]), *row[3:tail], *(["\n".join(row[tail:])] if row[tail:] else [])]
 
 
 def _over_tasks(said: Mapping[str, Any]) -> list[list[str]]:
@@ -151,7 +158,7 @@ def _cells(scores: Sequence[Score], pm: str) -> tuple[list[str], list[list[str]]
 
 def _change(gap: Interval) -> str:
     """A difference and its interval, which a single episode does not have."""
-    return f"{gap.estimate:+.1f}" + (f" [{gap.low:+.1f}, {gap.high:+.1f}]" if math.isfinite(gap.low) else "")
+    return f"{gap.estimate:+z.1f}" + (f" [{gap.low:+z.1f}, {gap.high:+z.1f}]" if math.isfinite(gap.low) else "")
 
 
 def _text(score: Score, pm: str) -> str:
