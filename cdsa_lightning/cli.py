@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -53,9 +56,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 where a grid is not whole; 2 for input that cannot be used, or what the machine could not
-        give; 130 after Ctrl-C. docs/faults.md tells of each.
+        give; 130 after Ctrl-C; 141 where nobody reads what is printed any more. docs/faults.md tells of each.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(args)
+        sys.stdout.flush()  # a reader that is gone is noticed here, not by the interpreter's end
+        return status
+    except BrokenPipeError:
+        if not _unread():
+            raise
+    except SystemExit as end:  # rich's answer to the same
+        if not isinstance(end.__context__, BrokenPipeError):
+            raise
+    return 128 + signal.SIGPIPE
+
+
+def _unread() -> bool:
+    """Whether the reader of standard output is gone; what is still to be printed is then dropped."""
+    output = sys.stdout.fileno()
+    state = select.poll()
+    state.register(output, 0)
+    if gone := bool(state.poll(0)):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return gone
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(_help())
         return 0

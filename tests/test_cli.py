@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -60,6 +61,25 @@ def test_ctrl_c_is_status_130(monkeypatch, capsys, text, said):
 def test_a_defect_is_not_dressed_as_bad_input(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         answer(monkeypatch, ZeroDivisionError())
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["--help"], ["datasets"], ["datasets", "--json"]], ids=" ".join)
+def test_output_that_nobody_reads_ends_a_command_without_a_word(words, unbuffered):
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "cdsa_lightning.cli", *words]
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=env, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_another_broken_pipe_is_a_defect(monkeypatch, tmp_path):
+    with (tmp_path / "out").open("w") as out, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", out)
+        with pytest.raises(BrokenPipeError):
+            answer(patched, BrokenPipeError())
 
 
 @pytest.mark.parametrize(("argv", "heavy"), [(["--help"], "torch jsonargparse"), (["evaluate", "--help"], "torch")])

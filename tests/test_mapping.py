@@ -159,8 +159,10 @@ TransitionData("risky-pointmass", sys.argv[1], memory_map=sys.argv[2]).load()
 
 def test_a_program_killed_while_it_makes_a_table_leaves_nothing_that_counts(minari, tmp_path):
     source, folder = minari(), tmp_path / "maps"
-    done = subprocess.run([sys.executable, "-c", KILLED, source, str(folder)], check=False)
-    assert done.returncode == -9 and list(folder.glob(".*.partial")) and not list(folder.glob("*.rows"))
+    command = [sys.executable, "-c", KILLED, source, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr[-2000:]
+    assert list(folder.glob(".*.partial")) and not list(folder.glob("*.rows"))
     mapped = ready(source, memory_map=str(folder))
     assert torch.equal(mapped.rows, ready(source).rows)
     assert not list(folder.glob(".*.partial"))

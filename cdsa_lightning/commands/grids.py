@@ -24,7 +24,7 @@ from cdsa_lightning.grid.local import Executor, LocalExecutor
 from cdsa_lightning.grid.nodes import DONE, Node, expand
 from cdsa_lightning.grid.ray import RayExecutor
 from cdsa_lightning.grid.schedule import ERROR, State, alone, estimate, make, states
-from cdsa_lightning.grid.scores import read_scores
+from cdsa_lightning.grid.scores import aggregates, read_scores
 from cdsa_lightning.grid.settings import read_grid
 from cdsa_lightning.grid.storage import Mirror, Storage
 from cdsa_lightning.grid.tables import render, terminal
@@ -143,8 +143,9 @@ def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State], where:
                 scores += found
                 reports.append(report)
     if scores:
-        Console().print(terminal(scores))
-        files = (f"{where}/{path.relative_to(root)}" for path in render(scores, reports, root))
+        overall = aggregates(scores)
+        Console().print(terminal(scores, overall))
+        files = (f"{where}/{path.relative_to(root)}" for path in render(scores, overall, reports, root))
         print(*(report.sentence() for report in reports), *files, sep="\n")
     rest = {path: state for path, state in final.items() if state.what != "done"}
     for place, state in rest.items():

@@ -48,12 +48,13 @@ def table(options: TableOptions) -> list[Path]:
     from rich.console import Console
 
     from cdsa_lightning.grid.gathered import gather, keep
-    from cdsa_lightning.grid.scores import scores_of
+    from cdsa_lightning.grid.scores import aggregates, scores_of
     from cdsa_lightning.grid.tables import render, terminal
 
     record, root = gather(Path(grid) for grid in options.grids), Path(options.output)
     scores = scores_of(record)
-    paths = [keep(record, root), *render(scores, [], root)]
-    Console().print(terminal(scores))
+    overall = aggregates(scores)
+    paths = [keep(record, root), *render(scores, overall, [], root)]
+    Console().print(terminal(scores, overall))
     print(*paths, sep="\n")
     return paths

@@ -24,7 +24,7 @@ from cdsa_lightning.metrics.aggregate import (
     stratified_improvement,
     stratified_interval,
 )
-from cdsa_lightning.metrics.bootstrap import Interval, bootstrap_difference
+from cdsa_lightning.metrics.bootstrap import Interval, bootstrap_difference, verdict
 from cdsa_lightning.reference import read_table1
 from cdsa_lightning.tasks import get_task
 
@@ -70,6 +70,11 @@ class Score:
     def std(self) -> float | None:
         """Over seeds; None for one."""
         return float(np.std(self.per_seed, ddof=1)) if len(self.per_seed) > 1 else None
+
+    @property
+    def verdict(self) -> str | None:
+        """Of the difference."""
+        return verdict(self.difference) if self.difference else None
 
 
 def read_scores(directories: Iterable[Path]) -> list[Score]:

@@ -23,8 +23,8 @@ from cdsa_lightning import records
 from cdsa_lightning.comparison import ARMS
 from cdsa_lightning.evaluation import Report
 from cdsa_lightning.files import whole_file, write_json
-from cdsa_lightning.grid.scores import Score, aggregates, score_table
-from cdsa_lightning.metrics.bootstrap import Interval, verdict
+from cdsa_lightning.grid.scores import Score, score_table
+from cdsa_lightning.metrics.bootstrap import Interval
 from cdsa_lightning.plots.ablation import ablated, ablation
 from cdsa_lightning.plots.profile import profile
 from cdsa_lightning.plots.var import var_curve
@@ -38,11 +38,11 @@ _ABOUT = "mean ± standard deviation over training seeds, in brackets the paper'
 _INTERVALS = "[95 % interval], widened for few seeds"
 
 
-def terminal(scores: Sequence[Score]) -> Group:
-    """Table 1 for a terminal, and the aggregates over its tasks where they have a scale."""
+def terminal(scores: Sequence[Score], overall: Mapping[str, Any]) -> Group:
+    """Table 1 for a terminal, and the `aggregates` over its tasks where they have a scale."""
     header, rows = _cells(scores, "±")
     table = _shown("Table 1", _ABOUT, _stacked(header, header), [_stacked(header, row) for row in rows])
-    rows = _over_tasks(aggregates(scores))
+    rows = _over_tasks(overall)
     header = ["baseline", "arm", "tasks", *_AGGREGATES.values(), "P(better than base)"]
     return Group(table, *([_shown("Over all tasks", _INTERVALS, header, rows)] if rows else []))
 
@@ -96,11 +96,12 @@ def latex(scores: Sequence[Score]) -> str:
     return "\n".join([f"% {_ABOUT.replace('±', '+-')}", *lines, *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> list[Path]:
+def render(scores: Sequence[Score], overall: Mapping[str, Any], reports: Sequence[Report], root: Path) -> list[Path]:
     """Write table.md, table.tex, table.parquet, aggregates.json and figures/ into `root`.
 
     Args:
         scores: Those of `read_scores`.
+        overall: Their `aggregates`.
         reports: Of the same cells, for their pictures; may be none.
         root: Where to.
 
@@ -114,7 +115,7 @@ def render(scores: Sequence[Score], reports: Sequence[Report], root: Path) -> li
         "table.md": lambda path: path.write_text(markdown(scores), encoding="utf-8"),
         "table.tex": lambda path: path.write_text(latex(scores), encoding="utf-8"),
         "table.parquet": lambda path: pq.write_table(_columns(scores), path),
-        "aggregates.json": lambda path: write_json(aggregates(scores), path),
+        "aggregates.json": lambda path: write_json(overall, path),
     }
     for name, write in made.items():
         with whole_file(root / name) as place:
@@ -152,7 +153,7 @@ def _cells(scores: Sequence[Score], pm: str) -> tuple[list[str], list[list[str]]
         row = rows.setdefault(key, {})
         row[score.arm] = _text(score, pm)
         if score.arm == "cdsa" and score.difference:
-            row |= dict(zip(_DIFFERENCE, (_change(score.difference), verdict(score.difference)), strict=True))
+            row |= dict(zip(_DIFFERENCE, (_change(score.difference), score.verdict or ""), strict=True))
     return header, [[*key, *(row.get(name, "") for name in (*arms, *told))] for key, row in rows.items()]
 
 
@@ -178,5 +179,5 @@ def _columns(scores: Sequence[Score]) -> pa.Table:
     gaps = [score.difference.to_json() if score.difference else {} for score in scores]
     bounds = {"difference": "estimate", "difference_low": "low", "difference_high": "high"}
     columns |= {name: [gap.get(key) for gap in gaps] for name, key in bounds.items()}
-    columns["verdict"] = [verdict(score.difference) if score.difference else None for score in scores]
+    columns["verdict"] = [score.verdict for score in scores]
     return pa.table(columns)

@@ -70,19 +70,24 @@ def test_the_latex_table_has_the_same_cells(cells):
     assert text.count(r"\\") == 5
 
 
+def shown(cells):
+    scores = read_scores(cells)
+    return terminal(scores, aggregates(scores))
+
+
 def test_a_narrow_terminal_hides_no_digit(cells):
     console = Console(width=70, record=True, file=io.StringIO())
-    console.print(terminal(read_scores(cells)))
+    console.print(shown(cells))
     assert "…" not in console.export_text()
 
 
 def test_the_terminal_shows_the_intervals_of_the_aggregates(cells):
     console = Console(width=200, record=True, file=io.StringIO())
-    console.print(terminal(read_scores(cells)))
+    console.print(shown(cells))
     (line,) = (line for line in console.export_text().splitlines() if "iql" in line and "│ CDSA" in line)
     mean = aggregates(read_scores(cells))["iql"]["cdsa"]["mean"]
     assert f"{mean['estimate']:.1f} [{mean['low']:.1f}, {mean['high']:.1f}]" in line
-    assert len(terminal(read_scores(cells[2:3])).renderables) == 1  # no task there has a scale
+    assert len(shown(cells[2:3]).renderables) == 1  # no task there has a scale
 
 
 def test_a_difference_is_that_of_the_report(tmp_path):
@@ -126,7 +131,8 @@ def test_tasks_of_fewer_seeds_are_left_out_of_a_table(tmp_path, cells):
 def test_everything_is_written(tmp_path, cells):
     root = tmp_path / "out"
     root.mkdir()
-    files = render(read_scores(cells), [], root)
+    scores = read_scores(cells)
+    files = render(scores, aggregates(scores), [], root)
     assert {path.name for path in files} == {
         *("table.md", "table.tex", "table.parquet", "aggregates.json", "profile.png", "profile.svg")
     }
