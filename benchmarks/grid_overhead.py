@@ -15,29 +15,15 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import yaml
+from whole import COMMAND, seconds
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
-COMMAND = [sys.executable, "-m", "cdsa_lightning.cli"]
 TASK, EPISODES, SEEDS = "risky-pointmass", 200, [0, 1]
-
-
-def seconds(command: list[str], folder: Path) -> tuple[float, float]:
-    """Wall and CPU seconds (user and system) of one command with its children, run in `folder`."""
-    started = time.monotonic()
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{(folder / 'output.txt').read_text()[-2000:]}")
-    return time.monotonic() - started, usage.ru_utime + usage.ru_stime
 
 
 def commands(steps: int) -> list[list[str]]:

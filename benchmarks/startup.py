@@ -11,12 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from whole import COMMAND, seconds
 
 BARE = """
 from lightning.pytorch.cli import LightningCLI
@@ -27,7 +27,6 @@ from cdsa_lightning.training import CDSAModule
 logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "bare"}}
 LightningCLI(CDSAModule, TransitionData, trainer_defaults={"logger": logger})
 """
-COMMAND = [sys.executable, "-m", "cdsa_lightning.cli"]
 LIMITS = {"cdsa --help": 0.1, "cdsa evaluate --help": 0.6}
 
 
@@ -36,17 +35,6 @@ def write_data(path: Path) -> None:
     rng = np.random.default_rng(0)
     obs, action = rng.uniform(size=(1000, 4)), rng.uniform(-0.1, 0.1, size=(1000, 2))
     np.savez(path, obs=obs, actions=action, rewards=np.zeros(1000), next_obs=obs, terminals=np.zeros(1000, bool))
-
-
-def cpu_seconds(command: list[str], folder: Path) -> float:
-    """User and system time of one process with its children."""
-    with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-        _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{(folder / 'output.txt').read_text()[-2000:]}")
-    return usage.ru_utime + usage.ru_stime
 
 
 def main() -> None:
@@ -68,10 +56,10 @@ def main() -> None:
         times: dict[str, list[float]] = {key: [] for key in commands}
         for repeat in range(repeats + 1):  # the first only fills the caches
             for key, command in commands.items():
-                seconds = cpu_seconds(command, folder)
+                _, cpu = seconds(command, folder)
                 (folder / "bare").exists() and (folder / "bare").rename(folder / f"bare-{repeat}")
                 if repeat:
-                    times[key].append(seconds)
+                    times[key].append(cpu)
     medians = {key: statistics.median(values) for key, values in times.items()}
     for key, median in medians.items():
         limit = f"  (limit {LIMITS[key]} s)" if key in LIMITS else ""
