@@ -55,7 +55,7 @@ def test_the_markdown_table_tells_data_environment_and_both_numbers(cells):
         "| hopper-medium | Hopper-v5 | regenerated | iql | 25.0 ± 7.1 (62.1) | 25.0 ± 7.1 | 50.0 ± 14.1 (65.4 ± 5.4) | "
     )
     gap = bootstrap_difference(torch.tensor(CDSA), torch.tensor(BASE))
-    assert lines[2] == f"{start}+25.0 [{gap.low:+.1f}, {gap.high:+.1f}] | no evidence |"
+    assert lines[2] == f"{start}+25.0 [{gap.low:+.1f}, {gap.high:+.1f}] | improved |"
     start = "| hopper-random | Hopper-v5 | d4rl-v2 | iql | 25.0 ± 7.1 (10.8) |  | 25.0 ± 7.1 (30.9 ± 0.2) | +0.0 ["
     assert lines[3].startswith(start)
     assert lines[4] == "| risky-pointmass | cdsa/Risky-v0 | none | shortest_path | -5.0* |  |  |  |  |"
@@ -140,7 +140,7 @@ def test_everything_is_written(tmp_path, cells):
     table = pq.read_table(root / "table.parquet").to_pydict()
     assert table["mean"][:3] == [25, 25, 50]
     assert table["provenance"][-2:] == ["", "regenerated"]
-    assert (table["difference"][:3], table["verdict"][:3]) == ([None, 0, 25], [None, *["no evidence"] * 2])
+    assert (table["difference"][:3], table["verdict"][:3]) == ([None, 0, 25], [None, "no evidence", "improved"])
     assert json.loads((root / "aggregates.json").read_text()) == aggregates(read_scores(cells))
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import t as student
 
 from cdsa_lightning.errors import InputError
 from cdsa_lightning.metrics import bootstrap
@@ -52,10 +53,53 @@ def test_interval_of_episodes_alone_promises_no_more_than_it_holds():
 
 def test_plain_percentiles_of_two_seeds_would_cover_far_too_little(monkeypatch):
     wide = coverage((2, 20, 1.0, 1.0), (2, 20, 1.0, 1.0))
-    monkeypatch.setattr(bootstrap, "_small_sample_factor", lambda arms, level: 1.0)
+    monkeypatch.setattr(bootstrap, "_small_sample_factor", lambda parts, level: 1.0)
     plain = coverage((2, 20, 1.0, 1.0), (2, 20, 1.0, 1.0))
     assert plain < 0.8
     assert wide >= plain + 0.1
+
+
+def paired_coverage(seeds, gain):
+    """How often the interval holds the truth where policies differ by 3 and what they gain by `gain`."""
+    generator, held = torch.Generator().manual_seed(0), 0
+    for trial in range(TRIALS):
+        policies = 3 * torch.randn(seeds, 1, generator=generator)
+        gained = 2 + gain * torch.randn(seeds, 1, generator=generator)
+        first, second = (policies + more + torch.randn(seeds, 20, generator=generator) for more in (gained, 0))
+        interval = bootstrap_difference(first, second, count=400, seed=trial)
+        held += interval.low <= 2 <= interval.high
+    return held / TRIALS
+
+
+@pytest.mark.parametrize("gain", [0.0, 1.0])
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_interval_of_paired_arms_covers_the_true_gain(seeds, gain):
+    assert paired_coverage(seeds, gain) >= 0.95 - ERROR
+
+
+def test_two_paired_seeds_that_gain_differently_cover_a_little_less(monkeypatch):
+    wide = paired_coverage(2, 1.0)
+    monkeypatch.setattr(bootstrap, "_small_sample_factor", lambda parts, level: 1.0)
+    assert paired_coverage(2, 1.0) + 0.1 < 0.85 < wide
+
+
+def test_paired_seeds_of_one_episode_give_the_interval_of_student():
+    generator = torch.Generator().manual_seed(0)
+    policies = 10 * torch.randn(100, 1, generator=generator)
+    first, second = (policies + torch.randn(100, 1, generator=generator) for _ in range(2))
+    interval, gains = bootstrap_difference(first, second, count=20_000), first - second
+    half = student.ppf(0.975, 99) * gains.std().item() / 10
+    assert interval.estimate == pytest.approx(gains.mean().item())
+    assert (interval.estimate - interval.low, interval.high - interval.estimate) == pytest.approx(
+        (half, half), rel=0.05
+    )
+
+
+def test_pairing_takes_what_policies_differ_by_out_of_the_interval():
+    first = torch.randn(5, 20, generator=torch.Generator().manual_seed(0)) + 10 * torch.arange(5)[:, None]
+    second = torch.randn(5, 20, generator=torch.Generator().manual_seed(1)) + 10 * torch.arange(5)[:, None]
+    paired, apart = bootstrap_difference(first, second), bootstrap_difference(first, second[:4])
+    assert paired.high - paired.low < 0.1 * (apart.high - apart.low)
 
 
 def test_one_seed_of_many_episodes_gives_the_normal_interval():
