@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from cdsa_lightning.grid.cells import COLUMNS, RECORD
+from cdsa_lightning.grid.cells import COLUMNS, RECORD, RISK
 from training_data import TASK, write_npz
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -41,16 +41,20 @@ def write_grid(folder, name="grid.yaml", **changes):
     return path
 
 
-def write_record(directory, task, baseline, arms, env_id="Hopper-v5", provenance="regenerated", first_seed=0):
-    """A record with these scores, {arm: [seeds][episodes]}."""
-    rows = []
+def write_record(
+    directory, task, baseline, arms, env_id="Hopper-v5", provenance="regenerated", first_seed=0, risk=None
+):
+    """A record with these scores, {arm: [seeds][episodes]}, and the steps inside a risk region, likewise."""
+    rows, steps = [], []
     for arm, seeds in arms.items():
         for seed, episodes in enumerate(seeds, first_seed):
             for number, value in enumerate(episodes):
                 said = (task, baseline, arm, seed, number, 10 * value, value, 100, env_id, provenance, "{}", "f", 1.0)
                 rows.append(dict(zip(COLUMNS, said, strict=True)))
+                steps.append(risk[arm][seed - first_seed][number] if risk else None)
     directory.mkdir(parents=True)
-    pq.write_table(pa.Table.from_pylist(rows), directory / RECORD)
+    table = pa.Table.from_pylist(rows).append_column(RISK, pa.array(steps, pa.float64()))
+    pq.write_table(table, directory / RECORD)
     return directory
 
 

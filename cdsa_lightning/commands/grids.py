@@ -145,7 +145,7 @@ def _conclude(nodes: Sequence[Node], root: Path, final: dict[str, State], where:
     if scores:
         overall = aggregates(scores)
         Console().print(terminal(scores, overall))
-        files = (f"{where}/{path.relative_to(root)}" for path in render(scores, overall, reports, root))
+        files = (f"{where}/{path.relative_to(root)}" for path in render(scores, overall, root))
         print(*(report.sentence() for report in reports), *files, sep="\n")
     rest = {path: state for path, state in final.items() if state.what != "done"}
     for place, state in rest.items():

@@ -54,7 +54,7 @@ def table(options: TableOptions) -> list[Path]:
     record, root = gather(Path(grid) for grid in options.grids), Path(options.output)
     scores = scores_of(record)
     overall = aggregates(scores)
-    paths = [keep(record, root), *render(scores, overall, [], root)]
+    paths = [keep(record, root), *render(scores, overall, root)]
     Console().print(terminal(scores, overall))
     print(*paths, sep="\n")
     return paths

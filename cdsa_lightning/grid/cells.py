@@ -1,8 +1,8 @@
 r"""A cell of a grid: one baseline on one task, alone and corrected, and its record of all episodes.
 
 record.parquet has one row an episode and arm: task, baseline, arm, seed (the training seed), episode, return,
-normalized, length, env_id, provenance, coefficients (JSON, empty for the base), fingerprint, seconds (of the cell). Its
-digest is in the done.json beside it.
+normalized, length, env_id, provenance, coefficients (JSON, empty for the base), fingerprint, seconds (of the cell),
+in_risk_region (steps inside, null where the world has no risk regions). Its digest is in the done.json beside it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from cdsa_lightning.tables import read_parquet
 from cdsa_lightning.tasks import get_task
 from cdsa_lightning.untrusted import read_json
 
-__all__ = ["COLUMNS", "RECORD", "evaluate_cell", "read_record"]
+__all__ = ["COLUMNS", "RECORD", "RISK", "evaluate_cell", "read_record"]
 
 RECORD = "record.parquet"
 COLUMNS = (
     *("task", "baseline", "arm", "seed", "episode", "return", "normalized", "length"),
     *("env_id", "provenance", "coefficients", "fingerprint", "seconds"),
 )
+RISK = "in_risk_region"
 
 
 def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, corrector: Path | None) -> None:
@@ -69,7 +70,7 @@ def evaluate_cell(node: Node, directory: Path, checkpoint: Path | None, correcto
 
 
 def read_record(path: Path) -> pa.Table:
-    """The record of a cell.
+    """The record of a cell: `COLUMNS` and `RISK`, which those of earlier versions lack and which is null then.
 
     Raises:
         InputError: missing, damaged, or without a column.
@@ -83,8 +84,11 @@ def read_record(path: Path) -> pa.Table:
     missing = [column for column in COLUMNS if column not in table.column_names]
     if missing:
         raise InputError(f"{path} is no record of a cell: it lacks {', '.join(missing)}.")
-    numbers = ("seed", "episode", "return", "normalized", "length", "seconds")
-    for column in COLUMNS:
+    if RISK not in table.column_names:
+        table = table.append_column(RISK, pa.nulls(table.num_rows, pa.float64()))
+    table = table.select([*COLUMNS, RISK])
+    numbers = ("seed", "episode", "return", "normalized", "length", "seconds", RISK)
+    for column in table.column_names:
         kind = table.schema.field(column).type
         number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
         if number != (column in numbers) or not (number or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -110,7 +114,7 @@ def _corrected(node: Node, policy: Policy, path: Path) -> dict[str, CorrectedPol
 
 
 def _record(node: Node, report: Report, coefficients: dict[str, str], seconds: float) -> pa.Table:
-    episodes = records.episode_table(report).select(["arm", "seed", "episode", "return", "normalized", "length"])
+    episodes = records.episode_table(report)
     names = {arm_name(arm, node.name): arm for arm in node.settings["arms"]}
     arms = [names[name] for name in episodes["arm"].to_pylist()]
     seeds, count = node.settings["seeds"], max(episodes["seed"].to_pylist()) + 1
@@ -122,4 +126,6 @@ def _record(node: Node, report: Report, coefficients: dict[str, str], seconds: f
     columns = {key: [value] * rows for key, value in constant.items()}
     columns |= {"arm": arms, "seed": numbers, "coefficients": [coefficients.get(arm, "") for arm in arms]}
     columns |= {key: episodes[key] for key in ("episode", "return", "normalized", "length")}
-    return pa.table({key: columns[key] for key in COLUMNS})
+    known = RISK in episodes.column_names
+    columns[RISK] = pa.array(episodes[RISK].to_numpy() if known else [None] * rows, pa.float64())
+    return pa.table({key: columns[key] for key in (*COLUMNS, RISK)})

@@ -40,7 +40,7 @@ def gather(places: Iterable[Path]) -> pa.Table:
     """
     cells: dict[tuple[str, str], list[tuple[Path, pa.Table]]] = {}
     for path in (path for place in places for path in _records(place)):
-        record = read_record(path).select(COLUMNS)
+        record = read_record(path)
         for task, baseline in dict.fromkeys(zip(*(record[key].to_pylist() for key in COLUMNS[:2]), strict=True)):
             mine = pc.and_(pc.equal(record["task"], task), pc.equal(record["baseline"], baseline))
             cells.setdefault((task, baseline), []).append((path, record.filter(mine)))

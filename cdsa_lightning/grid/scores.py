@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 
 from cdsa_lightning.comparison import ARMS
-from cdsa_lightning.grid.cells import RECORD, read_record
+from cdsa_lightning.grid.cells import RECORD, RISK, read_record
 from cdsa_lightning.metrics.aggregate import (
     interquartile_mean,
     mean_score,
@@ -33,33 +33,38 @@ __all__ = ["Score", "aggregates", "read_scores", "score_table", "scores_of"]
 _IN_PAPER = {"onestep": "one_step"}  # ours -> its column, where they differ
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Score:
     """One arm of one cell.
 
     Args:
         task, baseline, arm: Which.
-        per_seed: The mean of each training seed.
+        values: Of every episode, [E, n]: E training seeds.
         scaled: Whether it is a normalised score, not a return.
         env_id: Environment and its version.
         provenance: Of the data: d4rl-v2, minari, regenerated, npz; empty where there were none.
-        episodes: Per seed.
         paper: The paper's number; None where it has none.
         paper_std: Its standard deviation, where told.
         difference: From the base with a 95 % interval; None for the base, and where it was not evaluated.
+        risk_steps: Steps inside a risk region, [E, n]; None where the world has none.
     """
 
     task: str
     baseline: str
     arm: str
-    per_seed: tuple[float, ...]
+    values: np.ndarray
     scaled: bool
     env_id: str
     provenance: str
-    episodes: int
     paper: float | None = None
     paper_std: float | None = None
     difference: Interval | None = None
+    risk_steps: np.ndarray | None = None
+
+    @property
+    def per_seed(self) -> tuple[float, ...]:
+        """The mean of each training seed."""
+        return tuple(self.values.mean(1).tolist())
 
     @property
     def mean(self) -> float:
@@ -90,6 +95,7 @@ def scores_of(record: pa.Table) -> list[Score]:
     """The scores of the cells whose rows `record` holds; all arms and seeds of a cell have as many episodes."""
     paper = {row["task"]: row for row in read_table1()}
     columns = {key: np.asarray(values) for key, values in record.to_pydict().items()}
+    columns[RISK] = columns[RISK].astype(float)  # null is NaN
     found = []
     for task, baseline in dict.fromkeys(zip(columns["task"], columns["baseline"], strict=True)):
         mine = (columns["task"] == task) & (columns["baseline"] == baseline)
@@ -99,23 +105,23 @@ def scores_of(record: pa.Table) -> list[Score]:
             number, spread = _paper(paper.get(task, {}), baseline, arm)
             found.append(
                 Score(
-                    *(str(task), str(baseline), arm, tuple(values.mean(1).tolist())),
+                    *(str(task), str(baseline), arm, values),
                     scaled=get_task(task).score_max is not None,
                     env_id=str(rows["env_id"][0]),
                     provenance=str(rows["provenance"][0]),
-                    episodes=values.shape[1],
                     paper=number,
                     paper_std=spread,
                     difference=_difference(values, arms["base"]) if "base" in arms and arm != "base" else None,
+                    risk_steps=None if np.isnan(rows[RISK]).any() else _of_arm(rows, arm, RISK),
                 )
             )
     return found
 
 
-def _of_arm(rows: dict[str, np.ndarray], arm: str) -> np.ndarray:
-    """Its normalised scores [seeds, episodes], in the order of the seeds."""
+def _of_arm(rows: dict[str, np.ndarray], arm: str, column: str = "normalized") -> np.ndarray:
+    """A column of an arm, [seeds, episodes], in the order of the seeds."""
     mine = rows["arm"] == arm
-    seeds, values = rows["seed"][mine], rows["normalized"][mine]
+    seeds, values = rows["seed"][mine], rows[column][mine]
     return np.stack([values[seeds == seed] for seed in np.unique(seeds)])
 
 

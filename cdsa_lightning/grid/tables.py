@@ -20,14 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 from cdsa_lightning import records
-from cdsa_lightning.comparison import ARMS
-from cdsa_lightning.evaluation import Report
+from cdsa_lightning.comparison import ARMS, arm_name
 from cdsa_lightning.files import whole_file, write_json
 from cdsa_lightning.grid.scores import Score, score_table
 from cdsa_lightning.metrics.bootstrap import Interval
-from cdsa_lightning.plots.ablation import ablated, ablation
+from cdsa_lightning.plots.ablation import ablated, ablation_of
 from cdsa_lightning.plots.profile import profile
-from cdsa_lightning.plots.var import var_curve
+from cdsa_lightning.plots.var import var_curve_of
+from cdsa_lightning.tasks import get_task
 
 __all__ = ["latex", "markdown", "pictures", "render", "terminal"]
 
@@ -96,13 +96,12 @@ def latex(scores: Sequence[Score]) -> str:
     return "\n".join([f"% {_ABOUT.replace('±', '+-')}", *lines, *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def render(scores: Sequence[Score], overall: Mapping[str, Any], reports: Sequence[Report], root: Path) -> list[Path]:
+def render(scores: Sequence[Score], overall: Mapping[str, Any], root: Path) -> list[Path]:
     """Write table.md, table.tex, table.parquet, aggregates.json and figures/ into `root`.
 
     Args:
         scores: Those of `read_scores`.
         overall: Their `aggregates`.
-        reports: Of the same cells, for their pictures; may be none.
         root: Where to.
 
     Returns:
@@ -120,19 +119,22 @@ def render(scores: Sequence[Score], overall: Mapping[str, Any], reports: Sequenc
     for name, write in made.items():
         with whole_file(root / name) as place:
             write(place)
-    return [*(root / name for name in made), *records.save_figures(pictures(scores, reports), root / "figures")]
+    return [*(root / name for name in made), *records.save_figures(pictures(scores), root / "figures")]
 
 
-def pictures(scores: Sequence[Score], reports: Sequence[Report]) -> dict[str, Figure]:
+def pictures(scores: Sequence[Score]) -> dict[str, Figure]:
     """Of each cell the VaR curve (Figures 4 and 6) and the ablation (Figure 7); of all the performance profile."""
     drawn: dict[str, Figure] = {}
-    for report in reports:
-        whole = {name: episodes for name, episodes in report.arms.items() if " without " not in name}
-        cell = f"{report.task.name}-{next(iter(report.arms))}"
+    for name, baseline in dict.fromkeys((score.task, score.baseline) for score in scores):
+        cell = [score for score in scores if (score.task, score.baseline) == (name, baseline)]
+        task, arms = get_task(name), {arm_name(score.arm, baseline): score for score in cell}
+        whole = {arm: score.values for arm, score in arms.items() if score.arm in ("base", "cdsa")}
         if whole:
-            drawn[f"var-{cell}"] = var_curve(Report(report.task, whole))
-        if ablated(report):
-            drawn[f"ablation-{cell}"] = ablation(report)
+            drawn[f"var-{name}-{baseline}"] = var_curve_of(whole, task)
+        if ablated(arms):
+            values = {arm: score.values for arm, score in arms.items()}
+            steps = {arm: score.risk_steps for arm, score in arms.items() if score.risk_steps is not None}
+            drawn[f"ablation-{name}-{baseline}"] = ablation_of(values, task, steps)
     tables = {}
     for baseline in dict.fromkeys(score.baseline for score in scores):
         for arm, title in (("base", baseline), ("cdsa", f"cdsa({baseline})")):
@@ -174,8 +176,9 @@ def _escaped(cell: str) -> str:
 
 
 def _columns(scores: Sequence[Score]) -> pa.Table:
-    names = ("task", "env_id", "provenance", "baseline", "arm", "mean", "std", "per_seed", "episodes", "scaled")
+    names = ("task", "env_id", "provenance", "baseline", "arm", "mean", "std", "per_seed", "scaled")
     columns = {name: [getattr(score, name) for score in scores] for name in (*names, "paper", "paper_std")}
+    columns["episodes"] = [score.values.shape[1] for score in scores]
     gaps = [score.difference.to_json() if score.difference else {} for score in scores]
     bounds = {"difference": "estimate", "difference_low": "low", "difference_high": "high"}
     columns |= {name: [gap.get(key) for gap in gaps] for name, key in bounds.items()}

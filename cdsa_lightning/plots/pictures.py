@@ -41,7 +41,7 @@ def figures(
     world, (baseline, corrected) = map_of(report), pair(report)
     if world is not None and report.arms[baseline].traces:
         drawn["trajectories"] = trajectories_of(report)
-    if ablated(report):
+    if ablated(report.arms):
         drawn["ablation"] = ablation(report)
     if corrector is not None and corrected and report.arms[corrected].traces:
         drawn["ood"] = ood_of(report, corrector, coefficients)

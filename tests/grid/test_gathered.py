@@ -47,7 +47,10 @@ def test_seeds_of_a_cell_from_two_grids_are_one_cell(tmp_path):
     one = cell(tmp_path / "a", "iql-1", arms={arm: seeds[:1] for arm, seeds in ARMS.items()})
     two = cell(tmp_path / "b", "iql-2", arms={arm: seeds[1:] for arm, seeds in ARMS.items()}, first_seed=1)
     whole = write_record(tmp_path / "whole", TASK, "iql", ARMS)
-    assert scores_of(gather([tmp_path / "a", tmp_path / "b"])) == scores_of(read_record(whole / RECORD))
+    gathered, expected = scores_of(gather([tmp_path / "a", tmp_path / "b"])), scores_of(read_record(whole / RECORD))
+    for found, right in zip(gathered, expected, strict=True):
+        assert (found.arm, found.values.tolist()) == (right.arm, right.values.tolist())
+        assert found.difference == right.difference
     assert gather([one, two]).equals(gather([tmp_path / "a", tmp_path / "b"]))
 
 

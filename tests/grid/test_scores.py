@@ -12,7 +12,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from cdsa_lightning.errors import InputError
-from cdsa_lightning.grid.cells import RECORD, read_record
+from cdsa_lightning.grid.cells import RECORD, RISK, read_record
 from cdsa_lightning.grid.scores import aggregates, read_scores, score_table
 from cdsa_lightning.grid.tables import latex, markdown, pictures, render, terminal
 from cdsa_lightning.metrics.bootstrap import bootstrap_difference
@@ -34,7 +34,7 @@ def cells(tmp_path):
 
 def test_a_score_is_the_mean_over_seeds_beside_the_papers(cells):
     first, without, corrected, *_ = read_scores(cells)
-    assert (first.per_seed, first.mean, first.episodes) == ((20.0, 30.0), 25.0, 2)
+    assert (first.per_seed, first.mean, first.values.tolist()) == ((20.0, 30.0), 25.0, BASE)
     assert first.std == pytest.approx(50**0.5)
     assert (first.paper, first.paper_std, without.paper) == (62.1, None, None)
     assert (corrected.mean, corrected.paper, corrected.paper_std) == (50.0, 65.4, 5.38)
@@ -132,10 +132,11 @@ def test_everything_is_written(tmp_path, cells):
     root = tmp_path / "out"
     root.mkdir()
     scores = read_scores(cells)
-    files = render(scores, aggregates(scores), [], root)
-    assert {path.name for path in files} == {
-        *("table.md", "table.tex", "table.parquet", "aggregates.json", "profile.png", "profile.svg")
-    }
+    files = render(scores, aggregates(scores), root)
+    drawn = {"profile", "ablation-hopper-medium-iql", "var-hopper-medium-iql", "var-hopper-medium-onestep"}
+    drawn |= {"var-hopper-random-iql", "var-risky-pointmass-shortest_path"}
+    pictured = {f"{name}.{kind}" for name in drawn for kind in ("png", "svg")}
+    assert {path.name for path in files} == {"table.md", "table.tex", "table.parquet", "aggregates.json"} | pictured
     assert all(path.stat().st_size for path in files)
     table = pq.read_table(root / "table.parquet").to_pydict()
     assert table["mean"][:3] == [25, 25, 50]
@@ -144,13 +145,36 @@ def test_everything_is_written(tmp_path, cells):
     assert json.loads((root / "aggregates.json").read_text()) == aggregates(read_scores(cells))
 
 
-def test_a_profile_is_drawn_of_scores_alone(cells):
-    drawn = pictures(read_scores(cells), [])
+def test_a_profile_is_drawn_of_all_cells(cells):
+    drawn = pictures(read_scores(cells))
     (axes,) = drawn["profile"].axes
     assert [line.get_label() for line in axes.lines] == ["iql", "cdsa(iql)", "onestep"]
     x, y = axes.lines[0].get_data()
     assert [float(y[x < 19.9].min()), float(y[x > 30.1].max())] == [1, 0]
-    assert pictures(read_scores(cells[2:3]), []) == {}
+    assert "profile" not in pictures(read_scores(cells[2:3]))
+
+
+def test_a_cell_is_drawn_as_its_report_would_be(tmp_path):
+    """The curve of its arms alone and whole, the means of all, and the share of episodes at risk where there is any."""
+    arms, steps = {"base": BASE, "without_a2": BASE, "cdsa": CDSA}, {"base": [[0, 3], [1, 0]]}
+    steps |= {"without_a2": [[0, 0], [0, 2]], "cdsa": [[0, 0], [0, 0]]}
+    scores = read_scores([write_record(tmp_path / "1", "risky-pointmass", "bc", arms, risk=steps)])
+    drawn = pictures(scores)
+    (axes,) = drawn["var-risky-pointmass-bc"].axes
+    assert [line.get_label() for line in axes.lines] == ["bc", "cdsa(bc)"]
+    assert axes.lines[0].get_ydata()[[0, -1]].tolist() == [10, 40] and axes.get_ylabel() == "return"
+    means, shares = drawn["ablation-risky-pointmass-bc"].axes
+    assert [label.get_text() for label in means.get_yticklabels()] == ["bc", "without a2", "cdsa"]
+    assert [bar[0].get_xdata()[0] for bar in means.containers] == [25, 25, 50]
+    assert [bar[0].get_xdata()[0] for bar in shares.containers] == [0.5, 0.25, 0]
+
+
+def test_a_record_of_an_earlier_version_has_no_steps_at_risk(tmp_path):
+    cell = write_record(tmp_path / "1", "risky-pointmass", "bc", {"base": BASE, "without_a2": BASE, "cdsa": CDSA})
+    path = cell / RECORD
+    pq.write_table(pq.read_table(path).drop_columns([RISK]), path)
+    assert read_record(path)[RISK].null_count == 12
+    assert len(pictures(read_scores([cell]))["ablation-risky-pointmass-bc"].axes) == 1
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "columns"])
