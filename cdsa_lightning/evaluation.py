@@ -123,6 +123,11 @@ class Report:
                 )
 
     @cached_property
+    def scores(self) -> dict[str, np.ndarray]:
+        """Per arm the normalised score of every episode, [E, n]; returns where the task has no scale."""
+        return {name: np.asarray(self.task.normalized_score(arm.returns)) for name, arm in self.arms.items()}
+
+    @cached_property
     def statistics(self) -> dict[str, dict[str, float]]:
         """Per arm the entries of `STATISTICS` that its environment has."""
         return {name: _statistics(episodes, self.task) for name, episodes in self.arms.items()}

@@ -53,7 +53,7 @@ def episode_table(report: Report) -> pa.Table:
             "seed": np.repeat(np.arange(seeds), count),
             "episode": np.tile(np.arange(count), seeds),
             "return": episodes.returns.reshape(-1),
-            "normalized": np.asarray(report.task.normalized_score(episodes.returns)).reshape(-1),
+            "normalized": report.scores[name].reshape(-1),
             "length": episodes.lengths.reshape(-1),
             "terminated": episodes.terminated.reshape(-1),
             "shift": episodes.shift.reshape(-1),

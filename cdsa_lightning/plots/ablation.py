@@ -54,9 +54,8 @@ def ablation(report: Report) -> Figure:
             f"This evaluation of {baseline!r} on {task!r} left out no part of the correction. Make one that does: "
             f"cdsa evaluate --baseline {baseline.partition('+')[0]} --task {task} --ablation"
         )
-    scores = {name: np.asarray(report.task.normalized_score(arm.returns)) for name, arm in report.arms.items()}
     steps = {name: arm.info["in_risk_region"] for name, arm in report.arms.items() if "in_risk_region" in arm.info}
-    return ablation_of(scores, report.task, steps)
+    return ablation_of(report.scores, report.task, steps)
 
 
 def ablation_of(scores: Mapping[str, np.ndarray], task: Task, steps: Mapping[str, np.ndarray]) -> Figure:

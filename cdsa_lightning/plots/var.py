@@ -28,8 +28,7 @@ def var_curve(report: Report, level: float = 0.95, count: int = 1000) -> Figure:
         level: Of the pointwise band.
         count: Hierarchical bootstrap resamples (training seeds, then episodes).
     """
-    scores = {name: np.asarray(report.task.normalized_score(arm.returns)) for name, arm in report.arms.items()}
-    return var_curve_of(scores, report.task, level, count)
+    return var_curve_of(report.scores, report.task, level, count)
 
 
 def var_curve_of(scores: Mapping[str, np.ndarray], task: Task, level: float = 0.95, count: int = 1000) -> Figure:
