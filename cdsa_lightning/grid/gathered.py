@@ -46,7 +46,7 @@ def gather(places: Iterable[Path]) -> pa.Table:
             cells.setdefault((task, baseline), []).append((path, record.filter(mine)))
     for cell, parts in cells.items():
         _require_one(cell, parts)
-    return pa.concat_tables([rows for parts in cells.values() for _, rows in parts])
+    return pa.concat_tables([rows for parts in cells.values() for _, rows in parts], promote_options="permissive")
 
 
 def keep(record: pa.Table, root: Path) -> Path:

@@ -67,6 +67,17 @@ def test_what_was_gathered_can_be_gathered_again(tmp_path):
     ]
 
 
+def test_columns_of_another_width_are_joined(tmp_path):
+    one, two = cell(tmp_path / "a", "iql-1"), cell(tmp_path / "b", "iql-2", first_seed=2)
+    as_written = gather([one, two]).to_pylist()
+    table = pq.read_table(two)
+    for name, kind in {"seed": pa.int32(), "normalized": pa.float32(), "task": pa.large_string()}.items():
+        index = table.column_names.index(name)
+        table = table.set_column(index, name, table[name].cast(kind))
+    pq.write_table(table, two)
+    assert gather([one, two]).to_pylist() == as_written
+
+
 @pytest.mark.parametrize(
     ("column", "change", "says"),
     [
