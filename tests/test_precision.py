@@ -84,3 +84,13 @@ def test_mixed_precision_goes_where_single_precision_goes(npz, tmp_path):
 def test_weights_of_16_bits_are_refused(npz, tmp_path, precision):
     with pytest.raises(InputError, match=f"'{precision}' would keep weights.*32-true, 64-true, bf16-mixed"):
         train(IQL(seeds=(0,), hidden=32), npz, 10, tmp_path, precision=precision)
+
+
+@pytest.mark.parametrize(("capability", "told"), [("AVX2", True), ("AVX512", False)])
+def test_a_processor_that_emulates_bfloat16_is_told(npz, tmp_path, monkeypatch, recwarn, capability, told):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    train(IQL(seeds=(0,), hidden=32), npz, 10, tmp_path / "mixed", precision="bf16-mixed")
+    assert any("Give --trainer.precision 32-true" in str(w.message) for w in recwarn) == told
+    recwarn.clear()
+    train(IQL(seeds=(0,), hidden=32), npz, 10, tmp_path / "single")
+    assert not any("bfloat16" in str(w.message) for w in recwarn)
